@@ -1,0 +1,36 @@
+# Tenure: what a developer types. `make run` and `make test` do all the set-up themselves.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+GO_PACKAGES := ./...
+DATA ?= .tenure
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 12
+
+setup:
+	@scripts/setup postgres:postgresql
+
+build: ## build bin/tenure
+	@go build -trimpath -o bin/tenure ./cmd/tenure
+
+run: setup build ## start the whole system with demo tenants; Ctrl-C stops it
+	@exec bin/tenure dev --demo --data $(DATA)
+
+test: setup ## every test, with the race detector
+	@go test -race -timeout 15m -p 2 $(GO_PACKAGES)
+
+verify: ## formatting, vet, linter, generated files, module files
+	@scripts/verify
+
+generate: ## make what gqlgen and protobuf generate anew
+	@scripts/setup protoc:protobuf-compiler
+	@agent/protocol/generate.sh
+	@go run github.com/99designs/gqlgen generate
+
+bench: setup build ## the figures of docs/benchmarks.md
+	@scripts/bench
+
+soak: setup build ## long suites: kill -9 during onboardings, ten times over
+	@TENURE_SOAK=1 go test -timeout 60m -run 'Soak|Kill' -v ./integration
+
+.PHONY: help setup build run test verify generate bench soak

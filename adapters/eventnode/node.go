@@ -1,0 +1,221 @@
+package eventnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/EventStore/EventStore-Client-Go/v4/protos/gossip"
+	"github.com/EventStore/EventStore-Client-Go/v4/protos/serverfeatures"
+	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// Options say where a node keeps its events and where it listens.
+type Options struct {
+	// Dir is the directory of the database. It is created if it is not there. One process at a time may have it.
+	Dir string
+	// Addr is where to listen, host:port; port 0 picks a free one. Not looked at if there is a Listener.
+	Addr string
+	// Listener is where to listen instead. The node closes it.
+	Listener net.Listener
+	// AdvertiseHost is the name under which clients that discover the node by gossip reach it. It defaults to the host
+	// the node listens on, or to 127.0.0.1 if that is every address.
+	AdvertiseHost string
+	// Logger gets what the owner of the node should know. It defaults to none.
+	Logger *slog.Logger
+	// Now is the clock: events are stamped with it, and $maxAge is measured by it. Required.
+	Now func() time.Time
+
+	fs         vfs.FS // defaults to the disk
+	ringEvents int    // events that live subscribers may lag behind; 0 is ringEvents
+}
+
+const (
+	ringEvents = 8 << 10
+	ringBytes  = 16 << 20
+
+	// maxRequest is the largest message a client may send, in bytes.
+	maxRequest = 16<<20 - 10000
+	// maxCalls is how many calls, subscriptions included, one connection may have open, as on a real node.
+	maxCalls = 100
+)
+
+// Node is an event store that serves the EventStoreDB protocol. Its methods may be called from any goroutine.
+type Node struct {
+	options  Options
+	log      eventLog
+	database *database
+	ring     *ring
+	writer   *writer
+	listener net.Listener
+	server   *grpc.Server
+	instance uuid.UUID
+	logger   *slog.Logger
+
+	halt      sync.Once
+	stop      chan struct{} // closed when open reads have to end
+	closing   sync.Once
+	closed    error
+	committer sync.WaitGroup
+	err       error // why the committer has stopped; read after writer.ended
+}
+
+// Open opens or creates the database, listens, and starts the committer. Calls are answered from Serve on.
+//
+// It fails, in one line, if another process has the directory, or if a newer program has written it.
+func Open(options Options) (*Node, error) {
+	switch {
+	case options.Now == nil:
+		return nil, errors.New("eventnode: Options.Now is missing")
+	case options.Dir == "":
+		return nil, errors.New("eventnode: Options.Dir is missing")
+	case options.Addr == "" && options.Listener == nil:
+		return nil, errors.New("eventnode: Options.Addr is missing")
+	}
+	n := &Node{options: options, stop: make(chan struct{}), instance: uuid.New(), logger: options.Logger}
+	if n.logger == nil {
+		n.logger = slog.New(slog.DiscardHandler)
+	}
+	if n.options.ringEvents == 0 {
+		n.options.ringEvents = ringEvents
+	}
+	var err error
+	if n.database, err = openDatabase(options.Dir, options.fs, n.logger); err != nil {
+		return nil, err
+	}
+	n.log = eventLog{n.database.db}
+	next, err := n.database.next()
+	if err != nil {
+		return nil, errors.Join(err, n.database.close())
+	}
+	if n.listener = options.Listener; n.listener == nil {
+		if n.listener, err = net.Listen("tcp", options.Addr); err != nil {
+			return nil, errors.Join(fmt.Errorf("eventnode: %w", err), n.database.close())
+		}
+	}
+	n.ring = newRing(next-1, n.options.ringEvents, ringBytes)
+	n.writer = newWriter(n.log, n.ring, next, n.now, n.database.fatal)
+	n.server = n.newServer()
+	n.committer.Go(n.commit)
+	if next == firstPosition {
+		if err := n.firstEvents(); err != nil {
+			return nil, errors.Join(err, n.Close(context.Background()))
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) newServer() *grpc.Server {
+	server := grpc.NewServer(
+		grpc.ForceServerCodecV2(newCodec()),
+		// The client pings every 10 s, idle or not. Without this the server takes that for abuse and hangs up.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxConcurrentStreams(maxCalls),
+		grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))),
+		grpc.WriteBufferSize(64<<10),
+		grpc.ReadBufferSize(64<<10),
+		grpc.WaitForHandlers(true),
+	)
+	api.RegisterStreamsServer(server, &streamsService{node: n})
+	gossip.RegisterGossipServer(server, &gossipService{node: n})
+	serverfeatures.RegisterServerFeaturesServer(server, &featuresService{})
+	return server
+}
+
+// commit runs the committer to its end. If that is a failure, the node ends, too.
+func (n *Node) commit() {
+	defer close(n.writer.ended)
+	if n.err = n.writer.run(); n.err == nil {
+		return
+	}
+	n.err = fmt.Errorf("eventnode: the node has stopped, as writing to %s failed: %w", n.options.Dir, n.err)
+	n.logger.Error(n.err.Error())
+	n.endReads()
+	n.committer.Go(n.server.GracefulStop)
+}
+
+// Addr is where the node listens.
+func (n *Node) Addr() net.Addr { return n.listener.Addr() }
+
+// Serve answers calls until the node is closed, then returns nil, or until the committer fails, then returns why.
+func (n *Node) Serve() error {
+	err := n.server.Serve(n.listener)
+	if n.stopping() { // else the listener has failed
+		err = nil
+	}
+	select {
+	case <-n.writer.ended:
+		return errors.Join(n.err, err)
+	default:
+		return err
+	}
+}
+
+// Done is closed when the committer has stopped: nothing can be appended any more. Err says why.
+func (n *Node) Done() <-chan struct{} { return n.writer.ended }
+
+// Err is why the committer has stopped, nil while it runs and after Close.
+func (n *Node) Err() error {
+	select {
+	case <-n.writer.ended:
+		return n.err
+	default:
+		return nil
+	}
+}
+
+// Close ends the node. Open reads and subscriptions end with UNAVAILABLE, appends in flight are answered; what is still
+// open when ctx is done is cut off. It returns the first call's result however often it is called.
+func (n *Node) Close(ctx context.Context) error {
+	n.closing.Do(func() {
+		n.endReads()
+		var stopping sync.WaitGroup
+		stopping.Go(func() {
+			cut := context.AfterFunc(ctx, n.server.Stop)
+			defer cut()
+			n.server.GracefulStop()
+		})
+		stopping.Wait()
+		_ = n.listener.Close() // the server has closed it, unless it never served
+		close(n.writer.stop)
+		n.committer.Wait()
+		n.closed = n.database.close()
+		if n.err != nil {
+			n.closed = nil // it is broken, and Err has said so
+		}
+	})
+	return n.closed
+}
+
+func (n *Node) endReads() { n.halt.Do(func() { close(n.stop) }) }
+
+func (n *Node) stopping() bool {
+	select {
+	case <-n.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (n *Node) now() time.Time { return n.options.Now() }
+
+// firstEvents writes what clients expect of every node: that it has a user.
+func (n *Node) firstEvents() error {
+	w := newWrite(writeEvents)
+	w.stream, w.expected = usersStream, expectNoStream
+	w.events = []proposedEvent{{id: uuid.New(), typ: userType, data: []byte("admin")}}
+	w.ids = []uuid.UUID{w.events[0].id}
+	_, err := n.writer.submit(context.Background(), w)
+	return err
+}
