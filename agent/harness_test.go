@@ -109,7 +109,14 @@ func newGateway(t testing.TB) *testGateway {
 }
 
 func (g *testGateway) start() {
+	g.prepare()
+	g.serve()
+}
+
+func (g *testGateway) prepare() {
+	g.mu.Lock()
 	g.listener = newMemoryListener()
+	g.mu.Unlock()
 	mux := http.NewServeMux()
 	mux.Handle(agentv1connect.NewAgentServiceHandler(g))
 	protocols := new(http.Protocols)
@@ -118,6 +125,9 @@ func (g *testGateway) start() {
 		Handler: mux, Protocols: protocols, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{g.leaf}, MinVersion: tls.VersionTLS13},
 	}
+}
+
+func (g *testGateway) serve() {
 	served := make(chan struct{})
 	server, listener := g.server, g.listener
 	go func() {
@@ -134,7 +144,10 @@ func (g *testGateway) start() {
 func (g *testGateway) die() { _ = g.server.Close() }
 
 func (g *testGateway) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	return g.listener.dial(ctx)
+	g.mu.Lock()
+	l := g.listener
+	g.mu.Unlock()
+	return l.dial(ctx)
 }
 
 func (g *testGateway) Join(_ context.Context, r *connect.Request[agentv1.JoinRequest]) (*connect.Response[agentv1.JoinResponse], error) {
