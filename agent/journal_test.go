@@ -3,6 +3,8 @@ package agent
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -101,27 +103,46 @@ func FuzzDecodeRecords(f *testing.F) {
 	f.Add(encoded(f, sampleRecords...))
 	f.Add([]byte("00000000 {}\n"))
 	f.Add(encoded(f, record{Reset: &resetRecord{}}, record{}))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		records, whole, err := decodeRecords(content)
-		if err != nil {
-			return
+	f.Fuzz(checkDecoding)
+}
+
+// FuzzJournalText gets behind the checksums: its input is the JSON alone.
+func FuzzJournalText(f *testing.F) {
+	var lines [][]byte
+	for line := range bytes.Lines(encoded(f, sampleRecords...)) {
+		lines = append(lines, line[9:])
+	}
+	f.Add(bytes.Join(lines, nil))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var content []byte
+		for line := range bytes.Lines(text) {
+			line = bytes.TrimSuffix(line, []byte("\n"))
+			content = fmt.Appendf(content, "%08x %s\n", crc32.Checksum(line, castagnoli), line)
 		}
-		again, all, err := decodeRecords(content[:whole])
-		if err != nil || all != whole || len(again) != len(records) {
-			t.Fatalf("the whole part reads as %d records up to %d, %v; before it was %d up to %d", len(again), all, err, len(records), whole)
-		}
-		state := fold(records)
-		if len(records) == 0 {
-			return
-		}
-		compacted, _, err := decodeRecords(encoded(t, state.records()...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(state, fold(compacted), sameState); diff != "" {
-			t.Errorf("compacted (-want +got):\n%s", diff)
-		}
+		checkDecoding(t, content)
 	})
+}
+
+func checkDecoding(t *testing.T, content []byte) {
+	records, whole, err := decodeRecords(content)
+	if err != nil {
+		return
+	}
+	again, all, err := decodeRecords(content[:whole])
+	if err != nil || all != whole || len(again) != len(records) {
+		t.Fatalf("the whole part reads as %d records up to %d, %v; before it was %d up to %d", len(again), all, err, len(records), whole)
+	}
+	if len(records) == 0 {
+		return
+	}
+	state := fold(records)
+	compacted, _, err := decodeRecords(encoded(t, state.records()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(state, fold(compacted), sameState); diff != "" {
+		t.Errorf("compacted (-want +got):\n%s", diff)
+	}
 }
 
 func TestOpeningAJournal(t *testing.T) {

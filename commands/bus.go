@@ -45,10 +45,13 @@ type Config struct {
 	Log        Log
 	Aggregates []domain.Aggregate
 	Facts      []Fact
-	Sealer     Sealer       // needed once a command holds clear text
-	HashKey    []byte       // of the input hash: the log-wide key of the key store, at least 32 bytes
-	Epoch      domain.Epoch // of the log
-	Now        func() time.Time
+	// Fill puts into a command, given by pointer, what it needs to know of aggregates that it does not name, such as whether
+	// any plane has room. It comes after Facts; nil fills nothing.
+	Fill    func(ctx context.Context, command any) error
+	Sealer  Sealer       // needed once a command holds clear text
+	HashKey []byte       // of the input hash: the log-wide key of the key store, at least 32 bytes
+	Epoch   domain.Epoch // of the log
+	Now     func() time.Time
 	// Authorize says whether an actor may give a command, as the caller gave it; nil allows everything.
 	Authorize func(ctx context.Context, actor string, command any) error
 	Logger    *slog.Logger // nil drops

@@ -44,5 +44,8 @@ func (b *Bus) fillFacts(ctx context.Context, o *op) error {
 		}
 		o.read[stream] = revision
 	}
+	if b.Fill != nil {
+		return b.Fill(ctx, o.command.Interface())
+	}
 	return nil
 }

@@ -130,10 +130,12 @@ func Start(ctx context.Context, c Config) (s *System, err error) {
 	if s.Epoch, err = s.Log.Epoch(ctx, hex.EncodeToString(random), 1, domain.Micro(clock{}.Now())); err != nil {
 		return s, err
 	}
-	if s.Bus, err = commands.New(commands.Config{Log: s.Log, Aggregates: Aggregates, Facts: commands.Facts, Sealer: keys, HashKey: hashKey,
+	known := newPlanes(s.Log, func() uint64 { at, _ := s.Group.Position(); return at.Commit })
+	if s.Bus, err = commands.New(commands.Config{Log: s.Log, Aggregates: Aggregates, Facts: commands.Facts, Fill: known.fill, Sealer: keys, HashKey: hashKey,
 		Epoch: s.Epoch, Now: clock{}.Now, Sole: c.Sole, Logger: c.Logger.With("part", "bus")}); err != nil {
 		return s, err
 	}
+	known.bus = s.Bus
 	s.onStop(func(ctx context.Context) { _ = s.Bus.Close(ctx) })
 
 	db, err := postgres.Open(ctx, postgres.Options{URL: c.Postgres, Logger: c.Logger.With("part", "postgres")})
@@ -147,7 +149,6 @@ func Start(ctx context.Context, c Config) (s *System, err error) {
 	s.Reader = db.Reader("live", tables)
 	s.goes("projections", s.Group.Run)
 
-	known := newPlanes(s.Bus, s.Log, func() uint64 { at, _ := s.Group.Position(); return at.Commit })
 	s.goes("planes", func(ctx context.Context) error {
 		return known.run(ctx, s.planesOf, clock{}.Now)
 	})

@@ -197,9 +197,11 @@ func (d *dev) startAgent(ctx context.Context, gateway string) error {
 	if err != nil {
 		return err
 	}
-	d.session = before.(plane.State).Agent.Session
+	known := before.(plane.State).Agent
+	d.session = known.Session
 	token := ""
-	if saved, err := agent.LoadSettings(dir); err != nil || saved.PlaneID != d.planeID || !joinedOnce(dir) {
+	// A new log, or an agent that has lost its identity: it joins again.
+	if saved, err := agent.LoadSettings(dir); err != nil || saved.PlaneID != d.planeID || known.PublicKey == "" || !joinedOnce(dir) {
 		text, hash, err := d.system.Gateway.NewJoinToken(d.planeID)
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"github.com/tenure-dev/tenure/commands"
 	"github.com/tenure-dev/tenure/domain"
 	"github.com/tenure-dev/tenure/domain/plane"
+	"github.com/tenure-dev/tenure/domain/tenant"
 	"github.com/tenure-dev/tenure/sagas"
 	"github.com/tenure-dev/tenure/sagas/onboarding"
 )
@@ -23,10 +24,11 @@ type planes struct {
 	events *domain.Registry
 	seen   func() uint64 // what callers may have seen of the log already
 
-	mu    sync.Mutex
-	known map[string]known
-	at    uint64
-	moved chan struct{} // closed when at rises
+	mu     sync.Mutex
+	known  map[string]known
+	loaded bool // every plane that existed at the start is known
+	at     uint64
+	moved  chan struct{} // closed when at rises
 }
 
 type known struct {
@@ -35,8 +37,8 @@ type known struct {
 	online   time.Time // since when its agent is; zero while it is not
 }
 
-func newPlanes(bus *commands.Bus, log *eventstore.Log, seen func() uint64) *planes {
-	return &planes{bus: bus, log: log, events: domain.NewRegistry(plane.Events), seen: seen, known: map[string]known{}, moved: make(chan struct{})}
+func newPlanes(log *eventstore.Log, seen func() uint64) *planes {
+	return &planes{log: log, events: domain.NewRegistry(plane.Events), seen: seen, known: map[string]known{}, moved: make(chan struct{})}
 }
 
 // run keeps the states until ctx ends. list names the planes that exist by now.
@@ -62,6 +64,9 @@ func (p *planes) run(ctx context.Context, list func(context.Context) ([]string, 
 		p.known[id] = k
 		p.mu.Unlock()
 	}
+	p.mu.Lock()
+	p.loaded = true
+	p.mu.Unlock()
 	p.reach(head)
 	for d, err := range p.log.Follow(ctx, head) {
 		if err != nil {
@@ -159,6 +164,33 @@ func (p *planes) Snapshot(ctx context.Context, _ sagas.Wanted) (any, error) {
 			Online: !k.online.IsZero(), Cordoned: k.state.Phase == plane.Closed, Capacity: k.state.Capacity, Free: free})
 	}
 	return all, nil
+}
+
+// fill tells a request for a tenant what the planes look like now. It refuses nothing that an onboarding might place.
+func (p *planes) fill(_ context.Context, command any) error {
+	c, ok := command.(*tenant.Request)
+	if !ok {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.loaded {
+		return nil
+	}
+	region, fits, room := false, false, false
+	for _, k := range p.known {
+		if c.Region != "" && k.state.Region != c.Region {
+			continue
+		}
+		region = true
+		if k.state.Phase == plane.Closed || k.online.IsZero() || !slices.Contains(k.state.Isolations, c.Tier.Offer.Isolation) {
+			continue
+		}
+		fits = true
+		room = room || k.state.HasRoom(c.Tier.Offer.Cost)
+	}
+	c.Placement = tenant.PlacementFact{NoRegion: !region, Full: fits && !room}
+	return nil
 }
 
 // Resynced implements sagas.Planes.

@@ -80,7 +80,7 @@ func (g service) Session(ctx context.Context, st *stream) error {
 	if err := st.Send(&agentv1.GatewayMessage{Message: &agentv1.GatewayMessage_Challenge{Challenge: &agentv1.Challenge{Nonce: nonce}}}); err != nil {
 		return err
 	}
-	first, err := st.Receive()
+	first, err := g.first(ctx, st)
 	if err != nil {
 		return err
 	}
@@ -95,6 +95,27 @@ func (g service) Session(ctx context.Context, st *stream) error {
 	s := &session{gateway: g.Gateway, plane: hello.GetPlaneId(), number: number, stream: st, queue: newQueue(maxWaiting),
 		reports: make(chan struct{}, maxReports), resynced: make(chan struct{})}
 	return s.hold(ctx, hello)
+}
+
+// first receives the agent's first message. Receive ends only with the handler, so it is waited for beside ctx.
+func (g service) first(ctx context.Context, st *stream) (*agentv1.AgentMessage, error) {
+	type received struct {
+		message *agentv1.AgentMessage
+		err     error
+	}
+	first := make(chan received, 1)
+	g.open.Add(1)
+	go func() {
+		defer g.open.Done()
+		m, err := st.Receive()
+		first <- received{m, err}
+	}()
+	select {
+	case r := <-first:
+		return r.message, r.err
+	case <-ctx.Done():
+		return nil, connect.NewError(connect.CodeUnavailable, errOver)
+	}
 }
 
 // openSession checks who speaks and opens the plane's next session, or says why not.

@@ -58,7 +58,7 @@ func (s *session) hold(ctx context.Context, hello *agentv1.Hello) error {
 	g.open.Add(1) // Receive returns when the handler has, so the listener outlives it a little
 	go func() {
 		defer g.open.Done()
-		s.cancel(s.listen(ctx))
+		s.listen(ctx)
 	}()
 	return s.over(s.deliver(ctx))
 }
@@ -70,10 +70,10 @@ func (s *session) close() {
 	s.closed = true
 }
 
-// over turns the end of a session into what the agent hears last.
+// over turns the end of a session into what the agent hears last. The log may know of a higher session before the feed does.
 func (s *session) over(err error) error {
 	s.gateway.Logger.Info("a session has ended", "plane", s.plane, "session", s.number, "why", err)
-	if errors.Is(err, errStale) {
+	if errors.Is(err, errStale) || domain.CodeOf(err) == domain.CodeStale {
 		return s.send(&agentv1.GatewayMessage{Session: s.number, Message: &agentv1.GatewayMessage_Stop{
 			Stop: &agentv1.Stop{Code: protocol.StopStaleSession, Message: "another agent of this plane has opened a session"}}})
 	}
@@ -225,11 +225,14 @@ func (s *session) send(m *agentv1.GatewayMessage) error {
 	return s.stream.Send(m)
 }
 
-// listen takes what the agent says.
-func (s *session) listen(ctx context.Context) error {
+// listen takes what the agent says, and ends the session with why it stopped.
+func (s *session) listen(ctx context.Context) {
 	var reporting sync.WaitGroup
 	defer reporting.Wait()
-	defer s.cancel(nil)
+	s.cancel(s.hear(ctx, &reporting)) // before the wait: what is under way ends with the session
+}
+
+func (s *session) hear(ctx context.Context, reporting *sync.WaitGroup) error {
 	for {
 		m, err := s.stream.Receive()
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 )
@@ -71,6 +72,9 @@ func (t Token) Text() string {
 
 // String names the token's plane and hides the rest.
 func (t Token) String() string { return fmt.Sprintf("join token of %s", t.PlaneID) }
+
+// LogValue keeps the secret out of structured logs too.
+func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
 // CAFingerprint is the SHA-256 of the certificate's DER form.
 func CAFingerprint(ca *x509.Certificate) [32]byte { return sha256.Sum256(ca.Raw) }

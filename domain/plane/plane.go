@@ -247,10 +247,8 @@ func reserve(s State, c Reserve) ([]Event, error) {
 	case !slices.Contains(s.Isolations, c.Isolation):
 		return nil, domain.NotAllowed("reserve "+c.Isolation, "not offering it", s.Isolations...)
 	}
-	for _, unit := range slices.Sorted(maps.Keys(c.Cost)) {
-		if c.Cost[unit] > s.Free(unit) {
-			return nil, &domain.Error{Code: domain.CodeCapacityExhausted, Field: unit, Message: "is exhausted on the plane"}
-		}
+	if unit := s.lacks(c.Cost); unit != "" {
+		return nil, &domain.Error{Code: domain.CodeCapacityExhausted, Field: unit, Message: "is exhausted on the plane"}
 	}
 	return []Event{CapacityReserved{c.TenantID, c.OrgID, c.Change, c.Cost}}, nil
 }
@@ -342,6 +340,19 @@ func (s State) Open() []Operation {
 func (s State) Free(unit string) int64 {
 	used, _ := s.Used.Get(unit)
 	return s.Capacity[unit] - used
+}
+
+// HasRoom tells whether a tenant of that cost fits.
+func (s State) HasRoom(cost domain.Units) bool { return s.lacks(cost) == "" }
+
+// lacks names the first unit, by name, of which there is not enough left; empty if there is.
+func (s State) lacks(cost domain.Units) string {
+	for _, unit := range slices.Sorted(maps.Keys(cost)) {
+		if cost[unit] > s.Free(unit) {
+			return unit
+		}
+	}
+	return ""
 }
 
 func (op Operation) outcome() Outcome {

@@ -155,15 +155,16 @@ type (
 	// Request asks for a tenant.
 	Request struct {
 		domain.Given `json:"-"`
-		TenantID     string   `json:"tenantId,omitempty"` // derived by the Bus
-		OrgID        string   `json:"orgId"`
-		Slug         string   `json:"slug"`
-		TierKey      string   `json:"tierKey"`
-		Name         string   `json:"name,omitempty"`   // the slug if left out
-		Region       string   `json:"region,omitempty"` // any if left out
-		Org          OrgFact  `json:"-"`
-		Tier         TierFact `json:"-"`
-		SlugOwner    SlugFact `json:"-"`
+		TenantID     string        `json:"tenantId,omitempty"` // derived by the Bus
+		OrgID        string        `json:"orgId"`
+		Slug         string        `json:"slug"`
+		TierKey      string        `json:"tierKey"`
+		Name         string        `json:"name,omitempty"`   // the slug if left out
+		Region       string        `json:"region,omitempty"` // any if left out
+		Org          OrgFact       `json:"-"`
+		Tier         TierFact      `json:"-"`
+		SlugOwner    SlugFact      `json:"-"`
+		Placement    PlacementFact `json:"-"`
 	}
 	// Suspend adds a cause; without one it is Manual.
 	Suspend struct {
@@ -239,6 +240,12 @@ type (
 	TierFact struct {
 		Exists, Deprecated bool
 		Offer              Offer
+	}
+	// PlacementFact is what the planes' streams said when the command came; the onboarding looks again. Its zero value
+	// refuses nothing.
+	PlacementFact struct {
+		NoRegion bool // no plane has been registered in the region, or anywhere if none was named
+		Full     bool // planes fit, and none of them has room
 	}
 	// SlugFact is about the slug's reservation.
 	SlugFact struct{ Holder string }

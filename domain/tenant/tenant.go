@@ -123,6 +123,10 @@ func request(_ State, c Request) ([]Event, error) {
 		return nil, domain.Invalid("tierKey", "names a deprecated tier, which takes no new tenants")
 	case c.SlugOwner.Holder != "":
 		return nil, &domain.Error{Code: domain.CodeAlreadyExists, Field: "slug", Message: "is taken in this org"}
+	case c.Placement.NoRegion:
+		return nil, domain.NotFound("region", "has no data plane")
+	case c.Placement.Full:
+		return nil, &domain.Error{Code: domain.CodeCapacityExhausted, Field: "tierKey", Message: "needs more room than any data plane that fits has left"}
 	}
 	events := []Event{Requested{Org: c.OrgID, Slug: c.Slug, Name: cmp.Or(c.Name, c.Slug), Region: c.Region,
 		Offer: c.Tier.Offer, Change: 1, Saga: sagaOf(Onboarding, c.Given, 0)}}

@@ -669,7 +669,7 @@ type Resync struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenants       []*DesiredTenant       `protobuf:"bytes,1,rep,name=tenants,proto3" json:"tenants,omitempty"`
 	Final         bool                   `protobuf:"varint,2,opt,name=final,proto3" json:"final,omitempty"`                                     // the last chunk: all of them have been sent
-	AsOfRevision  int64                  `protobuf:"varint,3,opt,name=as_of_revision,json=asOfRevision,proto3" json:"as_of_revision,omitempty"` // of the plane's stream; the same in every chunk
+	AsOfRevision  int64                  `protobuf:"varint,3,opt,name=as_of_revision,json=asOfRevision,proto3" json:"as_of_revision,omitempty"` // of the last operation asked, done or not; the same in every chunk
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -829,10 +829,12 @@ func (x *DesiredTenant) GetGone() bool {
 // Operation asks for one effect on one tenant. It stays open until its Outcome is in the log, and every open operation
 // is sent in every session.
 type Operation struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"` // of the event that asked it, in the plane's stream; rises within a session
-	Kind     OperationKind          `protobuf:"varint,3,opt,name=kind,proto3,enum=tenure.agent.v1.OperationKind" json:"kind,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its place among all that the plane was ever asked: the revision of the event that asked it, or its number. It rises
+	// within a session, and Resync.as_of_revision counts alike.
+	Revision int64         `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Kind     OperationKind `protobuf:"varint,3,opt,name=kind,proto3,enum=tenure.agent.v1.OperationKind" json:"kind,omitempty"`
 	// What the tenant shall be when the operation is done. Its change_number and causes_revision are the operation's own:
 	// the agent refuses a change whose number, and a suspension or resumption whose causes' revision, is lower than the
 	// highest that it has begun for the tenant.

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+// lookup finds an environment variable.
+type lookup func(name string) (value string, set bool)
+
+// tokenKey is the setting that has no flag, since everybody can see a process's arguments.
+const tokenKey = "token"
+
+// configure gives every flag that was not given the value of its variable, or else of the configuration file. Such a flag
+// counts as given. An empty variable counts as none.
+func configure(cmd *cobra.Command, env lookup) error {
+	variable := func(name string) (string, bool) {
+		value, set := env(variableOf(name))
+		return value, set && value != ""
+	}
+	config := cmd.Flags().Lookup("config")
+	if value, set := variable(config.Name); set && !config.Changed {
+		config.Changed = true
+		if err := config.Value.Set(value); err != nil {
+			return usage("%s: %s", variableOf(config.Name), err)
+		}
+	}
+	file, err := readConfig(config.Value.String(), cmd.Root())
+	if err != nil {
+		return err
+	}
+	var first error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Changed || first != nil || !configurable(f) {
+			return
+		}
+		value, from := file[f.Name], config.Value.String()+": "+f.Name
+		_, set := file[f.Name]
+		if v, ok := variable(f.Name); ok {
+			value, set, from = v, true, variableOf(f.Name)
+		}
+		if !set {
+			return
+		}
+		f.Changed = true
+		if err := f.Value.Set(value); err != nil {
+			first = usage("%s: %s", from, err)
+		}
+	})
+	token := file[tokenKey]
+	if value, set := variable(tokenKey); set {
+		token = value
+	}
+	cmd.SetContext(context.WithValue(cmd.Context(), tokenContext{}, token))
+	return first
+}
+
+type tokenContext struct{}
+
+// tokenOf is the bearer token that TENURE_TOKEN or the configuration file gives; empty where neither does.
+func tokenOf(cmd *cobra.Command) string {
+	token, _ := cmd.Context().Value(tokenContext{}).(string)
+	return token
+}
+
+func variableOf(flag string) string {
+	return "TENURE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func configurable(f *pflag.Flag) bool {
+	return f.Name != "help" && f.Name != "version" && f.Name != "config"
+}
+
+// readConfig reads settings by the names of flags. A file may serve all commands, so a name must be a flag of any of them.
+func readConfig(path string, root *cobra.Command) (map[string]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, usage("--config: there is no file %s", path)
+	case err != nil:
+		return nil, usage("--config: %s", err)
+	}
+	nodes := map[string]yaml.Node{}
+	if err := yaml.Unmarshal(text, &nodes); err != nil {
+		return nil, usage("--config: %s is not made of lines name: value: %s", path, err)
+	}
+	known := map[string]bool{tokenKey: true}
+	flagNames(root, known)
+	values := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		node := nodes[name]
+		switch {
+		case !known[name]:
+			return nil, usage("--config: %s has %q, which is no setting", path, name)
+		case node.Kind != yaml.ScalarNode:
+			return nil, usage("--config: %s: %s must be a single value", path, name)
+		}
+		values[name] = node.Value
+	}
+	return values, nil
+}
+
+func flagNames(cmd *cobra.Command, into map[string]bool) {
+	add := func(f *pflag.Flag) {
+		if configurable(f) {
+			into[f.Name] = true
+		}
+	}
+	cmd.Flags().VisitAll(add)
+	cmd.PersistentFlags().VisitAll(add)
+	for _, c := range cmd.Commands() {
+		flagNames(c, into)
+	}
+}
+
+// text is a string flag's value.
+func text(cmd *cobra.Command, flag string) string { return fmt.Sprint(cmd.Flags().Lookup(flag).Value) }
+
+// addData adds --data.
+func addData(flags *pflag.FlagSet, meaning string) { flags.String("data", ".tenure", meaning) }

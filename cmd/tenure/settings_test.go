@@ -1,0 +1,85 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+func TestAFlagGoesBeforeItsVariableAndThatBeforeTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tenure.yaml")
+	if err := os.WriteFile(file, []byte("from-where: file\nlimit: 3\ntoken: file-token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args  []string
+		env   map[string]string
+		from  string
+		limit string
+		token string
+	}{
+		"nothing given":    {nil, nil, "default", "0", ""},
+		"file":             {[]string{"--config", file}, nil, "file", "3", "file-token"},
+		"file by variable": {nil, map[string]string{"TENURE_CONFIG": file}, "file", "3", "file-token"},
+		"variable":         {[]string{"--config", file}, map[string]string{"TENURE_FROM_WHERE": "env", "TENURE_TOKEN": "env-token"}, "env", "3", "env-token"},
+		"empty variable":   {[]string{"--config", file}, map[string]string{"TENURE_FROM_WHERE": "", "TENURE_TOKEN": ""}, "file", "3", "file-token"},
+		"flag":             {[]string{"--config", file, "--from-where", "flag"}, map[string]string{"TENURE_FROM_WHERE": "env", "TENURE_LIMIT": "4"}, "flag", "4", "file-token"},
+		"flag is default":  {[]string{"--from-where", "default"}, map[string]string{"TENURE_FROM_WHERE": "env"}, "default", "0", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var from, limit, token string
+			cmd := tryCommand(c.env, func(cmd *cobra.Command) {
+				from, limit, token = text(cmd, "from-where"), text(cmd, "limit"), tokenOf(cmd)
+			})
+			cmd.SetArgs(c.args)
+			if err := cmd.ExecuteContext(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if from != c.from || limit != c.limit || token != c.token {
+				t.Errorf("got %q, %q, %q; want %q, %q, %q", from, limit, token, c.from, c.limit, c.token)
+			}
+		})
+	}
+}
+
+func TestAWrongSettingIsNamedByWhereItStands(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, want string
+		env        map[string]string
+	}{
+		"variable":       {"", `TENURE_LIMIT: strconv.ParseInt: parsing "x": invalid syntax`, map[string]string{"TENURE_LIMIT": "x"}},
+		"file":           {"limit: x\n", `FILE: limit: strconv.ParseInt: parsing "x": invalid syntax`, nil},
+		"unknown":        {"colour: red\n", `--config: FILE has "colour", which is no setting`, nil},
+		"not one value":  {"limit: [1, 2]\n", `--config: FILE: limit must be a single value`, nil},
+		"not even lines": {"- a\n- b\n", "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			if err := os.WriteFile("FILE", []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := tryCommand(c.env, func(*cobra.Command) { t.Error("it ran") })
+			cmd.SetArgs([]string{"--config", "FILE"})
+			err := cmd.ExecuteContext(t.Context())
+			if err == nil || asFailure(err).exit != exitUsage || c.want != "" && err.Error() != c.want {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
+func tryCommand(env map[string]string, ran func(*cobra.Command)) *cobra.Command {
+	cmd := &cobra.Command{Use: "try", SilenceErrors: true, SilenceUsage: true, RunE: func(cmd *cobra.Command, _ []string) error {
+		if err := configure(cmd, func(name string) (string, bool) { v, ok := env[name]; return v, ok }); err != nil {
+			return err
+		}
+		ran(cmd)
+		return nil
+	}}
+	cmd.Flags().String("config", "", "")
+	cmd.Flags().String("from-where", "default", "")
+	cmd.Flags().Int("limit", 0, "")
+	return cmd
+}
