@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 	"unicode/utf8"
 
@@ -41,9 +42,12 @@ func withLog(cmd *cobra.Command, use func(context.Context, *eventstore.Log) erro
 		}
 		address = saved.EventStore
 	}
-	logger, err := loggerOf(cmd)
-	if err != nil {
-		return err
+	var logger *slog.Logger // an error is one line, unless more is asked for
+	if cmd.Flags().Changed("log-level") {
+		var err error
+		if logger, err = loggerOf(cmd); err != nil {
+			return err
+		}
 	}
 	ctx := cmd.Context()
 	log, err := eventstore.Open(ctx, eventstore.Config{URL: address, Logger: logger})

@@ -163,7 +163,7 @@ func TestAnAddressThatIsNoneIsTheCommandLinesFault(t *testing.T) {
 
 func TestLogsAreJSONLinesWithTheirLevel(t *testing.T) {
 	var out bytes.Buffer
-	logger := newLoggerTo(&out, slog.LevelInfo)
+	logger := newLogger(&out, slog.LevelInfo)
 	logger.Debug("unseen")
 	logger.With("part", "node").WithGroup("g").Warn("seen", "n", 1, "error", errors.New("why"), slog.Group("h", "took", time.Second))
 	var line map[string]any

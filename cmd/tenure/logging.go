@@ -12,10 +12,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newLogger logs to standard error: for a person on a terminal, as JSON lines elsewhere.
-func newLogger(level slog.Level) *slog.Logger { return newLoggerTo(os.Stderr, level) }
-
-func newLoggerTo(w io.Writer, level slog.Level) *slog.Logger {
+// newLogger logs for a person on a terminal, as JSON lines elsewhere.
+func newLogger(w io.Writer, level slog.Level) *slog.Logger {
 	if isTerminal(w) {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
 	}
@@ -28,7 +26,7 @@ func loggerOf(cmd *cobra.Command) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(text(cmd, "log-level"))); err != nil {
 		return nil, usage("--log-level must be debug, info, warn or error")
 	}
-	return newLoggerTo(cmd.ErrOrStderr(), level), nil
+	return newLogger(cmd.ErrOrStderr(), level), nil
 }
 
 // handler is zerolog behind slog. zerolog's own puts attributes into groups that were opened after them.

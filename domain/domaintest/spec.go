@@ -139,7 +139,9 @@ func (s Spec) matrix(t *testing.T) Matrix {
 	return m
 }
 
-func (s Spec) phase(c Case) string { return phaseName(s.Aggregate.Phase(Fold(s.Aggregate, c.given...))) }
+func (s Spec) phase(c Case) string {
+	return phaseName(s.Aggregate.Phase(Fold(s.Aggregate, c.given...)))
+}
 
 func commandName(command any) string { return words(reflect.TypeOf(command).Name()) }
 
