@@ -25,7 +25,7 @@ verify: ## formatting, vet, linter, generated files, module files
 generate: ## make what gqlgen and protobuf generate anew
 	@scripts/setup protoc:protobuf-compiler
 	@agent/protocol/generate.sh
-	@go run github.com/99designs/gqlgen generate
+	@go tool gqlgen generate
 
 bench: setup build ## the figures of docs/benchmarks.md
 	@scripts/bench

@@ -6,4 +6,4 @@
 // it reads in one snapshot. generated/ is made from the schema by gqlgen and never edited.
 package graphql
 
-//go:generate go run github.com/99designs/gqlgen generate
+//go:generate go tool gqlgen generate

@@ -55,12 +55,12 @@ func TestBench(t *testing.T) {
 		t.Skip("TENURE_BENCH is not set: make bench")
 	}
 	runs := func(part string) bool { return slices.Contains(parts, part) || slices.Contains(parts, "all") }
-	load, _ := os.ReadFile("/proc/loadavg")
 	b := &bench{T: t, dir: os.Getenv("TENURE_BENCH_DIR"), span: time.Duration(setting("TENURE_BENCH_SECONDS", 10)) * time.Second}
 	if b.dir == "" {
 		b.dir = t.TempDir()
 	}
-	fmt.Printf("%s, %s, %d cores, load before: %s\n\n", runtime.Version(), runtime.GOARCH, runtime.NumCPU(), strings.Join(strings.Fields(string(load))[:min(3, len(strings.Fields(string(load))))], " "))
+	fmt.Printf("%s, %s, %d cores, load %s\n\n", runtime.Version(), runtime.GOARCH, runtime.NumCPU(), load())
+	defer func() { fmt.Printf("\nload at the end %s\n", load()) }()
 	fmt.Printf("%-58s %12s   %s\n", "figure", "measured", "beside, in the same run")
 	pg := b.postgres()
 	one, sixteen := b.commits(pg, 1), b.commits(pg, 16)
@@ -74,13 +74,19 @@ func TestBench(t *testing.T) {
 			b.visible(api, one)
 		}
 		if runs("onboarding") || runs("projection") {
-			b.onboardings(api, sixteen)
+			b.onboardings(api, dev, sixteen)
 		}
 		dev.stop()
 		if runs("projection") {
 			b.projection(pg)
 		}
 	}
+}
+
+// load is the machine's load, of the last minute and of the last five, where it can be told.
+func load() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	return strings.Join(append(strings.Fields(string(text)), "?", "?")[:2], ", ")
 }
 
 type bench struct {
@@ -233,7 +239,7 @@ func (b *bench) client(url string) *esdb.Client {
 
 // onboardings keeps so many in flight, from the request over HTTP to the saga's last fact in the log, and then has GraphQL
 // confirm that every tenant is active. The log is followed to know at once what has ended; that costs less than 50 subscriptions.
-func (b *bench) onboardings(a *api, beside rate) {
+func (b *bench) onboardings(a *api, dev *child, beside rate) {
 	total := setting("TENURE_BENCH_ONBOARDINGS", 4500)
 	warm := min(200, total/5)
 	org := a.org("onboardings")
@@ -255,7 +261,7 @@ func (b *bench) onboardings(a *api, beside rate) {
 	index := map[string]int{} // by saga
 	early := map[string]time.Time{}
 	var took quantiles
-	var lasted time.Duration
+	var lasted, cpu time.Duration
 	settle := func(i int, at time.Time) {
 		took = append(took, at.Sub(asked[i]))
 	}
@@ -279,7 +285,7 @@ func (b *bench) onboardings(a *api, beside rate) {
 			id := event.StreamID[strings.LastIndexByte(event.StreamID, '.')+1:]
 			mu.Lock()
 			if n == warm {
-				began = now
+				began, cpu = now, -dev.cpu()
 			}
 			if n > warm {
 				if i, there := index[id]; there {
@@ -325,6 +331,7 @@ func (b *bench) onboardings(a *api, beside rate) {
 	case <-time.After(time.Minute):
 		b.Fatal("the last onboardings have not ended within a minute")
 	}
+	cpu += dev.cpu()
 	active, after := 0, any(nil)
 	head := a.org("head") // answers once the read models have met the log's head
 	for more := true; more; {
@@ -340,8 +347,8 @@ func (b *bench) onboardings(a *api, beside rate) {
 		b.Fatalf("%d of %d tenants are active", active, total)
 	}
 	perSec := float64(total-warm) / lasted.Seconds()
-	b.row(fmt.Sprintf("system: completed onboardings, %d in flight", benchInFlight), perSecond(perSec), "one per %.1f Postgres commits at 16 clients; %v; %d of %d active",
-		beside.perSecond/perSec, took, active, total)
+	b.row(fmt.Sprintf("system: completed onboardings, %d in flight", benchInFlight), perSecond(perSec), "one per %.1f Postgres commits at 16 clients; %v; %.1f ms CPU each in its process; %d of %d active",
+		beside.perSecond/perSec, took, cpu.Seconds()*1000/float64(total-warm), active, total)
 }
 
 // ---- 3. from commit to visible
@@ -463,6 +470,19 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 type child struct {
 	ready string // what it said when it was
 	stop  func()
+	pid   int
+}
+
+// cpu is the time that the child has computed; 0 where there is no /proc.
+func (c *child) cpu() time.Duration {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.pid))
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * time.Second / 100
 }
 
 func (b *bench) child(args ...string) *child {
@@ -479,7 +499,7 @@ func (b *bench) child(args ...string) *child {
 	out, err := cmd.StdoutPipe()
 	b.must(err)
 	b.must(cmd.Start())
-	c := &child{stop: sync.OnceFunc(func() { _ = in.Close(); _ = cmd.Wait() })}
+	c := &child{pid: cmd.Process.Pid, stop: sync.OnceFunc(func() { _ = in.Close(); _ = cmd.Wait() })}
 	b.Cleanup(c.stop)
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {

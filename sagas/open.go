@@ -95,7 +95,6 @@ var (
 	ownFacts    = domain.NewRegistry(saga.Catalog, saga.Definitions)
 	startedName = ownFacts.NameOf(saga.Started{})
 	endedName   = ownFacts.NameOf(saga.Ended{})
-	enabledName = ownFacts.NameOf(saga.DefinitionEnabled{})
 )
 
 // history reads a saga's facts behind a revision.

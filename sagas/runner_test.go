@@ -417,7 +417,7 @@ func TestOnlyTheSameFactsShareAnID(t *testing.T) {
 	if third(true) == third(false) {
 		t.Error("quiet and accepted share an id")
 	}
-	if third(true) != third(true) {
+	if again := third(true); third(true) != again {
 		t.Error("the same fact has two ids")
 	}
 }

@@ -21,8 +21,6 @@ type extent struct {
 	tombstoned bool
 }
 
-func (x extent) empty() bool { return x.current < 0 && !x.tombstoned }
-
 // index returns an iterator over the places of all streams and ids. The caller closes it.
 func (l eventLog) index() (*pebble.Iterator, error) {
 	return l.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableIndex}, UpperBound: []byte{tableIDs + 1}})

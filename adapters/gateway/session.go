@@ -48,6 +48,7 @@ func (s *session) hold(ctx context.Context, hello *agentv1.Hello) error {
 		delete(g.sessions, s)
 		g.mu.Unlock()
 	}()
+	g.sign(s) // Hello is one
 	g.Logger.Info("a session is open", "plane", s.plane, "session", s.number)
 
 	ctx, s.cancel = context.WithCancelCause(ctx)

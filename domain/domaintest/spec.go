@@ -1,7 +1,6 @@
 package domaintest
 
 import (
-	"fmt"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -151,7 +150,7 @@ func anyOf(cases map[string]Case) string {
 		names = append(names, n)
 	}
 	if len(names) == 0 {
-		panic(fmt.Sprint("no rows"))
+		panic("the specification has no rows")
 	}
 	return slices.Min(names)
 }
