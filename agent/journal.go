@@ -22,6 +22,9 @@ type journal struct {
 	path    string
 	planeID string
 
+	queueMu sync.Mutex
+	queue   []*entry // that wait for mu: whoever gets it writes them all with one sync
+
 	mu        sync.Mutex
 	file      *os.File // nil until the first resync
 	state     journalState
@@ -80,33 +83,79 @@ func readJournal(path string) (state journalState, found bool, err error) {
 	return state, len(records) > 0, err
 }
 
+// entry is a record on its way into the file.
+type entry struct {
+	decide func() (*record, error) // what to write, if anything, as the state is then; called with mu held
+	then   func()                  // called when that stands, still with mu held; may be nil
+	over   bool                    // decided, and durable if there was anything; guarded by mu
+	err    error
+}
+
+// commit writes what decide says and returns when it is durable. Those that wait meanwhile share the next sync. They are
+// decided before any of them is applied, which is right as long as a tenant's lane begins one operation at a time.
+func (j *journal) commit(decide func() (*record, error), then func()) error {
+	own := &entry{decide: decide, then: then}
+	j.queueMu.Lock()
+	j.queue = append(j.queue, own)
+	j.queueMu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if own.over {
+		return own.err
+	}
+	j.queueMu.Lock()
+	batch := j.queue
+	j.queue = nil
+	j.queueMu.Unlock()
+	var records []record
+	var written []*entry
+	for _, e := range batch {
+		e.over = true
+		r, err := e.decide()
+		if e.err = err; err == nil && r != nil {
+			records, written = append(records, *r), append(written, e)
+		}
+	}
+	if len(records) > 0 {
+		err := j.appendLocked(true, records...)
+		for _, e := range written {
+			e.err = err
+		}
+	}
+	for _, e := range batch {
+		if e.err == nil && e.then != nil {
+			e.then()
+		}
+	}
+	return own.err
+}
+
 // begin journals that op is about to be run, and says how its tenant stands: the level is that of the highest causes.
 // With a stale code nothing was written and op must not run. An op that had begun before is not judged again.
 func (j *journal) begin(epoch Epoch, op operation) (tenant tenantState, stale string, err error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.state.Epoch != epoch {
-		return tenant, "", errOtherEpoch
-	}
-	if j.state.Open[op.ID].Begun == nil {
-		if stale := j.state.stale(op); stale != "" {
-			return tenant, stale, nil
+	err = j.commit(func() (*record, error) {
+		if j.state.Epoch != epoch {
+			return nil, errOtherEpoch
 		}
-		if err := j.appendLocked(true, record{Begun: &op}); err != nil {
-			return tenant, "", err
+		if j.state.Open[op.ID].Begun != nil {
+			return nil, nil
 		}
-	}
-	return j.state.Tenants[op.Tenant.TenantID], "", nil
+		if stale = j.state.stale(op); stale != "" {
+			return nil, nil
+		}
+		return &record{Begun: &op}, nil
+	}, func() { tenant = j.state.Tenants[op.Tenant.TenantID] })
+	return tenant, stale, err
 }
 
 // end journals how an operation ended.
 func (j *journal) end(epoch Epoch, o outcome) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.state.Epoch != epoch {
-		return errOtherEpoch
-	}
-	return j.appendLocked(true, record{Outcome: &o})
+	return j.commit(func() (*record, error) {
+		if j.state.Epoch != epoch {
+			return nil, errOtherEpoch
+		}
+		return &record{Outcome: &o}, nil
+	}, nil)
 }
 
 // recorded drops what the log holds. It is not synced: lost, the outcomes are only sent once more.
@@ -182,8 +231,8 @@ func (j *journal) look(f func(s *journalState)) {
 	f(&j.state)
 }
 
-func (j *journal) appendLocked(sync bool, r record) error {
-	text, err := encodeRecords(r)
+func (j *journal) appendLocked(sync bool, records ...record) error {
+	text, err := encodeRecords(records...)
 	if err == nil {
 		_, err = j.file.Write(text)
 	}
@@ -194,7 +243,9 @@ func (j *journal) appendLocked(sync bool, r record) error {
 		return failf(CodeInternal, err, "the journal cannot be written")
 	}
 	j.size += int64(len(text))
-	j.state.apply(r)
+	for _, r := range records {
+		j.state.apply(r)
+	}
 	if j.size > compactFrom && j.size > compactFactor*j.compacted {
 		return j.compactLocked()
 	}

@@ -3,12 +3,14 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -307,4 +309,37 @@ func TestASecretFollowsRotationAndDeprovisioningWhileTheAgentRuns(t *testing.T) 
 		k.hangUp()
 		a.stop()
 	})
+}
+
+// Those that wait for the disk share one sync; each is in the file when it returns.
+func TestRecordsThatShareASync(t *testing.T) {
+	dir := t.TempDir()
+	j, err := openJournal(dir, plane, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	epoch := Epoch{1, "one"}
+	if err := j.resync(epoch, 0, true, nil); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for n := range 50 {
+		wg.Go(func() {
+			op := operation{ID: fmt.Sprint("op-", n), Kind: provision, Tenant: desired{TenantID: fmt.Sprint("ten-", n), Isolation: drivers.Pool, Change: 1}}
+			if tenant, stale, err := j.begin(epoch, op); err != nil || stale != "" || tenant.Change != 1 {
+				t.Errorf("%s: %+v %q %v", op.ID, tenant, stale, err)
+			}
+			if err := j.end(epoch, outcome{OperationID: op.ID, TenantID: op.Tenant.TenantID, Result: done}); err != nil {
+				t.Error(err)
+			}
+			if kept, _, err := readJournal(j.path); err != nil || kept.Open[op.ID].Outcome == nil {
+				t.Errorf("%s is not in the file: %v", op.ID, err)
+			}
+			if _, _, err := j.begin(Epoch{2, "two"}, op); !errors.Is(err, errOtherEpoch) {
+				t.Errorf("of another epoch: %v", err)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -140,9 +140,12 @@ func TestProvisioningTakesTheCausesFromTheTenant(t *testing.T) {
 		suspended bool
 		causes    int64
 	}{
-		"none":       {func(string) {}, false, 0},
-		"one":        {func(ten string) { h.do("s"+ten, tenant.Suspend{TenantID: ten}) }, true, 1},
-		"one, again": {func(ten string) { h.do("s"+ten, tenant.Suspend{TenantID: ten}); h.do("r"+ten, tenant.Resume{TenantID: ten}) }, false, 2},
+		"none": {func(string) {}, false, 0},
+		"one":  {func(ten string) { h.do("s"+ten, tenant.Suspend{TenantID: ten}) }, true, 1},
+		"again": {func(ten string) {
+			h.do("s"+ten, tenant.Suspend{TenantID: ten})
+			h.do("r"+ten, tenant.Resume{TenantID: ten})
+		}, false, 2},
 		"two": {func(ten string) { // the level stays at the first
 			h.do("s"+ten, tenant.Suspend{TenantID: ten})
 			h.do("t"+ten, tenant.Suspend{TenantID: ten, Cause: tenant.Cause{Kind: "billing", Reference: "inv-1"}})

@@ -36,5 +36,9 @@ func ParsePosition(s string) (Position, error) {
 	if err1 != nil || err2 != nil || n < 1 {
 		return Position{}, bad
 	}
-	return Position{Epoch{n, parts[1]}, c}, nil
+	p := Position{Epoch{n, parts[1]}, c}
+	if p.String() != s { // a sign or leading zeros: one position has one text
+		return Position{}, bad
+	}
+	return p, nil
 }

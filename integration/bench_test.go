@@ -523,7 +523,7 @@ func TestBenchChild(t *testing.T) {
 	go func() { defer cancel(); _, _ = io.Copy(io.Discard, os.Stdin) }()
 	b := &bench{T: t}
 	defer b.profile(what[0])()
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	switch what[0] {
 	case "node":
 		n, err := eventnode.Open(eventnode.Options{Dir: what[1], Addr: "127.0.0.1:0", Now: time.Now, Logger: logger})

@@ -34,8 +34,9 @@ type DevConfig struct {
 	HTTP     string // addresses, host:port
 	Node     string
 	Gateway  string
-	Postgres string // of the read side; a private cluster when empty
-	Driver   string // of the agent: postgres, or simulated
+	Postgres string         // of the read side; a private cluster when empty
+	Driver   string         // of the agent: postgres, or simulated
+	Custom   drivers.Driver // of the agent instead, for the suites; Dev closes it
 	Demo     bool
 	Token    string // the operator's; generated when empty, and kept
 	Version  string
@@ -161,7 +162,7 @@ func (d *dev) startClusters(ctx context.Context) error {
 		}
 	}
 	begin(0, "readside", &d.readside, d.Postgres == "")
-	begin(1, "plane", &d.plane, d.Driver == "postgres")
+	begin(1, "plane", &d.plane, d.Custom == nil && d.Driver == "postgres")
 	wait.Wait()
 	return errors.Join(errs[:]...)
 }
@@ -174,11 +175,13 @@ func (d *dev) startAgent(ctx context.Context, gateway string) error {
 		return err
 	}
 	options := map[string]string{}
-	switch d.Driver {
-	case "postgres":
+	switch {
+	case d.Custom != nil:
+		d.driver = d.Custom
+	case d.Driver == "postgres":
 		options["postgres"] = d.plane.URL("postgres")
 		d.driver, err = driver.Open(ctx, driver.Options{URL: options["postgres"], PlaneKey: key, Logger: d.Logger.With("part", "driver")})
-	case "simulated":
+	case d.Driver == "simulated":
 		d.driver, err = simulated.Open(simulated.Options{Dir: dir})
 	default:
 		err = domain.Invalid("driver", "must be postgres or simulated")

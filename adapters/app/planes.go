@@ -161,7 +161,7 @@ func (p *planes) Snapshot(ctx context.Context, _ sagas.Wanted) (any, error) {
 			free[unit] = k.state.Free(unit)
 		}
 		all = append(all, onboarding.Candidate{ID: id, Revision: k.revision, Region: k.state.Region, Isolations: k.state.Isolations,
-			Online: !k.online.IsZero(), Cordoned: k.state.Phase == plane.Closed, Capacity: k.state.Capacity, Free: free})
+			Online: k.state.Agent.Present(), Cordoned: k.state.Phase == plane.Closed, Capacity: k.state.Capacity, Free: free})
 	}
 	return all, nil
 }
@@ -183,7 +183,7 @@ func (p *planes) fill(_ context.Context, command any) error {
 			continue
 		}
 		region = true
-		if k.state.Phase == plane.Closed || k.online.IsZero() || !slices.Contains(k.state.Isolations, c.Tier.Offer.Isolation) {
+		if k.state.Phase == plane.Closed || !k.state.Agent.Present() || !slices.Contains(k.state.Isolations, c.Tier.Offer.Isolation) {
 			continue
 		}
 		fits = true

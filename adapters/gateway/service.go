@@ -159,6 +159,7 @@ type queue struct {
 	waiting []domain.Recorded
 	limit   int
 	lost    bool
+	losses  int           // times that it overflowed
 	ready   chan struct{} // capacity 1
 }
 
@@ -168,6 +169,7 @@ func (q *queue) put(e domain.Recorded) {
 	q.mu.Lock()
 	if len(q.waiting) >= q.limit {
 		q.waiting, q.lost = nil, true
+		q.losses++
 	}
 	if !q.lost {
 		q.waiting = append(q.waiting, e)

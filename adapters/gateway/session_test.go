@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -249,9 +250,10 @@ func TestAQueueThatOverflowsIsReadAgain(t *testing.T) {
 		ops = append(ops, id)
 	}
 	ops = append(ops, h.ask(0, 1)) // withdraws the one that the agent has
-	for lost := false; !lost; {    // the feed has met the head once the queue has overflowed behind all of them
+	for lost := false; !lost; {    // whether or not the session has noticed yet
+		runtime.Gosched()
 		s.queue.mu.Lock()
-		lost = s.queue.lost
+		lost = s.queue.losses > 0
 		s.queue.mu.Unlock()
 	}
 	s.sending.Unlock()
@@ -270,10 +272,17 @@ func TestAQueueThatOverflowsIsReadAgain(t *testing.T) {
 		last, ops = op.GetRevision(), ops[1:]
 	}
 	k.done(provision)
-	for !withdrawn {
-		withdrawn = k.receive().GetWithdraw().GetOperationId() == provision
+	for recorded := false; !recorded || !withdrawn; { // Withdraw may come again when the stream is read again
+		m := k.receive()
+		switch {
+		case m.GetWithdraw().GetOperationId() == provision:
+			withdrawn = true
+		case slices.Equal(m.GetRecorded().GetOperationIds(), []string{provision}):
+			recorded = true
+		default:
+			t.Fatalf("not recorded but %v", m)
+		}
 	}
-	k.recorded(provision)
 }
 
 func TestOutcomesAreRecorded(t *testing.T) {

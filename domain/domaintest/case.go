@@ -139,3 +139,21 @@ func words(name string) string {
 	}
 	return b.String()
 }
+
+// Live decides commands one after another, each on what the ones before led to, and gives the state and all that happened.
+// None may be refused.
+func Live(t testing.TB, a domain.Aggregate, given Case, commands ...any) (state any, events []any) {
+	t.Helper()
+	state = Fold(a, given.given...)
+	for i, c := range commands {
+		got, err := a.Decide(state, c)
+		if err != nil {
+			t.Fatalf("command %d, %T in phase %q: %v", i, c, a.Phase(state), err)
+		}
+		for _, e := range got {
+			state = a.Evolve(state, e)
+		}
+		events = append(events, got...)
+	}
+	return state, events
+}

@@ -2,7 +2,6 @@ package domaintest
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,13 +15,15 @@ import (
 	"github.com/tenure-dev/tenure/domain"
 )
 
-var update = flag.Bool("update", false, "write golden JSON that is missing, and matrices, diagrams and docs anew; golden JSON that exists is never changed")
+// update, set by GOLDEN=write, writes golden JSON that is missing, and matrices, diagrams and docs anew; golden JSON that
+// exists is never changed. It is read from the environment so that it reaches the tests of every package at once.
+var update = os.Getenv("GOLDEN") == "write"
 
-// Printed compares a text with the file that keeps it; with -update the file is written anew.
+// Printed compares a text with the file that keeps it; with GOLDEN=write the file is written anew.
 func Printed(t testing.TB, file, got string) {
 	t.Helper()
 	want, err := os.ReadFile(file)
-	if *update && string(want) != got {
+	if update && string(want) != got {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -32,10 +33,10 @@ func Printed(t testing.TB, file, got string) {
 		return
 	}
 	if err != nil {
-		t.Fatalf("%v (-update writes it)", err)
+		t.Fatalf("%v (GOLDEN=write writes it)", err)
 	}
 	if diff := gocmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s is not what is printed now; if that is meant, -update writes it anew (-file +now):\n%s", file, diff)
+		t.Errorf("%s is not what is printed now; if that is meant, GOLDEN=write writes it anew (-file +now):\n%s", file, diff)
 	}
 }
 
@@ -76,7 +77,7 @@ func WireIn(t testing.TB, folder string, examples []any, catalogs ...domain.Cata
 		back, err := r.Decode(name, rev, data)
 		if err != nil {
 			t.Errorf("%s rev %d: %v", name, rev, err)
-		} else if diff := Diff(example, back); diff != "" {
+		} else if diff := Diff(wired(example), back); diff != "" {
 			t.Errorf("%s comes back otherwise (-written +read):\n%s", name, diff)
 		}
 	}
@@ -108,11 +109,25 @@ func WireIn(t testing.TB, folder string, examples []any, catalogs ...domain.Cata
 	}
 }
 
-// keep compares a golden file that exists, and never changes it; one that is missing is written with -update.
+// wired is a message without what never goes on the wire, such as what the Bus gives a command.
+func wired(message any) any {
+	v := reflect.New(reflect.TypeOf(message)).Elem()
+	v.Set(reflect.ValueOf(message))
+	if v.Kind() == reflect.Struct {
+		for i := range v.NumField() {
+			if v.Type().Field(i).Tag.Get("json") == "-" {
+				v.Field(i).SetZero()
+			}
+		}
+	}
+	return v.Interface()
+}
+
+// keep compares a golden file that exists, and never changes it; one that is missing is written with GOLDEN=write.
 func keep(t testing.TB, file string, data []byte) {
 	t.Helper()
 	want, err := os.ReadFile(file)
-	if os.IsNotExist(err) && *update {
+	if os.IsNotExist(err) && update {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +137,7 @@ func keep(t testing.TB, file string, data []byte) {
 		return
 	}
 	if err != nil {
-		t.Errorf("%v (-update writes it)", err)
+		t.Errorf("%v (GOLDEN=write writes it)", err)
 		return
 	}
 	if diff := gocmp.Diff(string(bytes.TrimSpace(want)), string(data)); diff != "" {

@@ -56,17 +56,17 @@ func (m Matrix) HeardIn(command string) (phases []string) {
 
 // Table is the matrix as a Markdown table.
 func (m Matrix) Table() string {
-	shown := map[string]string{Heard: "heard", Quiet: "quiet", Refused: ""}
+	shown := map[string]string{Heard: " heard", Quiet: " quiet"}
 	var b strings.Builder
 	fmt.Fprintf(&b, "| | %s |\n|---|%s\n", strings.Join(m.Phases, " | "), strings.Repeat("---|", len(m.Phases)))
 	for _, c := range m.Commands {
 		fmt.Fprintf(&b, "| %s |", c)
 		for _, p := range m.Phases {
-			fmt.Fprintf(&b, " %s |", shown[m.Mark(c, p)])
+			fmt.Fprintf(&b, "%s |", shown[m.Mark(c, p)])
 		}
 		b.WriteByte('\n')
 	}
-	return strings.ReplaceAll(b.String(), "|  |", "| |")
+	return b.String()
 }
 
 // edge is a command that leads from one phase to another.

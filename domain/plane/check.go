@@ -60,7 +60,9 @@ func (c Uncordon) Check() error {
 func (c IssueJoinToken) Check() error { return checkPlane(c.PlaneID) }
 
 // Check refuses malformed input before anything is read.
-func (c Join) Check() error { return checkPlane(c.PlaneID) }
+func (c Join) Check() error {
+	return domain.FirstError(checkPlane(c.PlaneID), domain.CheckReference("hash", c.Hash), domain.CheckReference("publicKey", c.PublicKey))
+}
 
 // Check refuses malformed input before anything is read.
 func (c OpenSession) Check() error {

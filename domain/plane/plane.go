@@ -60,6 +60,10 @@ type Agent struct {
 	Driver       string
 }
 
+// Present tells whether new tenants may come: the agent is online, or has just opened a session, as it does after every
+// restart of the control plane.
+func (a Agent) Present() bool { return a.State == Online || a.State == Awaiting }
+
 // Reservation is one line of the capacity ledger.
 type Reservation struct {
 	Org    string
@@ -240,10 +244,12 @@ func reserve(s State, c Reserve) ([]Event, error) {
 		return nil, domain.NotAllowed("reserve", "holding another change's reservation")
 	}
 	switch {
+	case c.Change <= s.over(c.TenantID):
+		return nil, errOver()
 	case s.Phase == Closed:
 		return nil, domain.NotAllowed("reserve", string(Closed), string(Open))
-	case s.Agent.State != Online:
-		return nil, domain.NotAllowed("reserve", "agent "+string(cmp.Or(s.Agent.State, "never seen")), string(Online))
+	case !s.Agent.Present():
+		return nil, domain.NotAllowed("reserve", "agent "+string(cmp.Or(s.Agent.State, "never seen")), string(Online), string(Awaiting))
 	case !slices.Contains(s.Isolations, c.Isolation):
 		return nil, domain.NotAllowed("reserve "+c.Isolation, "not offering it", s.Isolations...)
 	}
@@ -274,8 +280,8 @@ func ask(s State, c Ask) ([]Event, error) {
 	var also []Event
 	switch c.Kind {
 	case Provision:
-		if c.Change <= settled.Change {
-			return nil, &domain.Error{Code: domain.CodeStale, Field: "change", Message: "is closed on this plane"}
+		if c.Change <= s.over(c.TenantID) || c.Change < desired.Change {
+			return nil, errOver()
 		}
 		if r, held := s.Reservations.Get(c.TenantID); !held || r.Change != c.Change {
 			return nil, domain.NotAllowed("provision", "holding no reservation for this change")
@@ -290,13 +296,13 @@ func ask(s State, c Ask) ([]Event, error) {
 		}
 		also = s.withdraw(c.TenantID, func(o Operation) bool { return (o.Kind == Suspend || o.Kind == Resume) && o.Desired.Causes < c.Causes })
 	case Deprovision:
-		if c.Change < settled.Change {
-			return nil, &domain.Error{Code: domain.CodeStale, Field: "change", Message: "is closed on this plane"}
+		if c.Change < max(settled.Change, desired.Change) { // what a later change has made is not its to remove
+			return nil, errOver()
 		}
 		op.Desired = desired
 		op.Desired.Org, op.Desired.Isolation = c.OrgID, cmp.Or(desired.Isolation, c.Isolation)
 		op.Desired.CredentialVersion = max(1, desired.CredentialVersion)
-		op.Desired.Change, op.Desired.Gone = max(c.Change, desired.Change), true
+		op.Desired.Change, op.Desired.Gone = c.Change, true
 		also = s.withdraw(c.TenantID, func(o Operation) bool { return o.Kind != Deprovision })
 	default:
 		return nil, domain.Invalid("kind", "must be provision, suspend, resume or deprovision")
@@ -318,9 +324,22 @@ func (s State) withdraw(tenant string, unwanted func(Operation) bool) (events []
 	return events
 }
 
+// over is the highest change of a tenant that takes and makes nothing here any more: its removal is asked for or confirmed.
+func (s State) over(tenant string) int64 {
+	settled, _ := s.Settled.Get(tenant)
+	if desired, _ := s.Tenants.Get(tenant); desired.Gone {
+		return max(settled.Change, desired.Change)
+	}
+	return settled.Change
+}
+
+func errOver() error {
+	return &domain.Error{Code: domain.CodeStale, Field: "change", Message: "is closed on this plane"}
+}
+
 // session refuses the words of an agent that another has replaced.
 func (s State) session(n int64) error {
-	if n != s.Agent.Session {
+	if n < 1 || n != s.Agent.Session {
 		return &domain.Error{Code: domain.CodeStale, Field: "session", Message: "is not the plane's current one"}
 	}
 	return nil
@@ -399,7 +418,9 @@ func evolve(s State, e Event) State {
 	case OperationSucceeded:
 		s = s.close(e.Outcome)
 		if e.Kind == Deprovision {
-			s.Tenants = s.Tenants.Without(e.Tenant)
+			if d, _ := s.Tenants.Get(e.Tenant); d.Gone { // it has not come back since
+				s.Tenants = s.Tenants.Without(e.Tenant)
+			}
 			s.Settled = s.Settled.With(e.Tenant, Settled{e.Change, e.Operation})
 		}
 	case OperationFailed:

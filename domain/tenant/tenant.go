@@ -225,14 +225,14 @@ func (s State) due(g domain.Given, index int) Event {
 }
 
 func confirmSuspended(s State, c ConfirmSuspended) ([]Event, error) {
-	if c.Revision != s.Level || s.Phase == OnHold { // the causes have changed since, or it is so already
+	if c.Revision != s.Level || len(s.Causes) == 0 || s.Phase == OnHold { // the causes have changed since, or it is so already
 		return nil, nil
 	}
 	return []Event{Suspended{c.Revision}}, nil
 }
 
 func confirmResumed(s State, c ConfirmResumed) ([]Event, error) {
-	if c.Revision != s.Level || s.Phase == Active {
+	if c.Revision != s.Level || len(s.Causes) > 0 || s.Phase == Active {
 		return nil, nil
 	}
 	return []Event{Resumed{c.Revision}}, nil
