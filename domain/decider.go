@@ -101,7 +101,6 @@ type Aggregate struct {
 	// Owner gives the org and tenant that a stream's events belong to; id is the aggregate's.
 	Owner  func(state any, id string) (org, tenant string)
 	Matrix string // the phase × command matrix, for people
-	Chart  string // the same as a Mermaid state diagram's notes
 }
 
 // Stream is the stream of the aggregate with that id.

@@ -201,7 +201,7 @@ func judge(s State, c Judge) ([]Event, error) {
 	if s.Agent.State == c.State {
 		return nil, nil
 	}
-	return []Event{AgentJudged(AgentJudged{c.Session, c.State})}, nil
+	return []Event{AgentJudged{c.Session, c.State}}, nil
 }
 
 func report(s State, c Report) ([]Event, error) {
