@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -80,7 +81,9 @@ func (g service) Session(ctx context.Context, st *stream) error {
 	if err := st.Send(&agentv1.GatewayMessage{Message: &agentv1.GatewayMessage_Challenge{Challenge: &agentv1.Challenge{Nonce: nonce}}}); err != nil {
 		return err
 	}
+	silent := time.AfterFunc(helloTime, cancel)
 	first, err := g.first(ctx, st)
+	silent.Stop()
 	if err != nil {
 		return err
 	}
@@ -96,6 +99,9 @@ func (g service) Session(ctx context.Context, st *stream) error {
 		reports: make(chan struct{}, maxReports), resynced: make(chan struct{})}
 	return s.hold(ctx, hello)
 }
+
+// helloTime bounds how long a client may stay without saying who it is.
+const helloTime = 15 * time.Second
 
 // first receives the agent's first message. Receive ends only with the handler, so it is waited for beside ctx.
 func (g service) first(ctx context.Context, st *stream) (*agentv1.AgentMessage, error) {

@@ -285,6 +285,11 @@ var spec = Spec{
 		"a resumption of what was never confirmed suspended is one already": unpaying.And(cleared(unpaid, 2), resumptionDue(2, 1)).
 			When(confirmResumed(2)).Nothing(),
 
+		"an older resumption does not confirm a newer one": resuming.And(added(held, 3), suspensionDue(3, 1), cleared(held, 4), resumptionDue(4, 1)).
+			When(confirmResumed(2)).Nothing(),
+		"an older suspension does not confirm a newer one": unpaying.And(cleared(unpaid, 2), resumptionDue(2, 1), added(held, 3), suspensionDue(3, 1)).
+			When(confirmSuspended(1)).Nothing(),
+
 		// Offboard and delete.
 		"an active tenant's offboarding starts at once":     active.When(offboard).Then(leaving, newlyStarted()),
 		"a suspended one's too":                             suspended.When(offboard).Then(leaving, newlyStarted()),
