@@ -29,93 +29,27 @@ const (
 	org = "org_aaaaaaaaaaaaaaaaaaaaaaaaaa"
 )
 
-// play gives the triggers, a minute apart, to the golden history of that name, and tells in short what the saga did.
-func play(t *testing.T, name string, triggers ...any) (told []string) {
+// play plays a script: see sagastest.Script.
+func play(t *testing.T, name string, triggers ...any) []string {
 	t.Helper()
-	var all []sagas.Trigger
-	for n, what := range triggers {
-		all = append(all, sagas.Trigger{Now: t0.Add(time.Duration(n) * time.Minute), What: what})
-	}
-	var s saga.State
-	for _, trigger := range all {
-		if own, ok := trigger.What.(saga.Event); ok {
-			s = saga.Evolve(s, own)
-			continue
-		}
-		trigger.What = filled(s, trigger.What)
-		for _, f := range definition.React(registry, s, trigger).Facts {
-			s = saga.Evolve(s, f)
-			if line := short(t, f); line != "" {
-				told = append(told, line)
-			}
-		}
-	}
-	sagastest.Golden(t, registry, definition, "testdata", name, all...)
-	return told
+	return sagastest.Script{Registry: registry, Definition: definition, Begin: t0, Detail: detail}.Play(t, name, triggers...)
 }
 
-func filled(s saga.State, what any) any {
-	pending := ""
-	if s.Pending != nil {
-		pending = s.Pending.CommandID
-	}
-	switch v := what.(type) {
-	case sagas.Accepted:
-		v.CommandID = pending
-		return v
-	case sagas.Quiet:
-		v.CommandID = pending
-		return v
-	case sagas.Refused:
-		v.CommandID = pending
-		return v
-	case sagas.Silence:
-		v.CommandID = pending
-		return v
-	case sagas.Event:
-		if v.Meta.Answers != nil {
-			v.Meta.Answers = &domain.Answers{Saga: s.Started.Saga, Command: pending}
+// detail says of a command where it goes, and how the saga ends.
+func detail(command any) string {
+	switch c := command.(type) {
+	case plane.Reserve:
+		return c.PlaneID
+	case plane.Release:
+		return c.PlaneID
+	case plane.Ask:
+		return fmt.Sprint(c.PlaneID, " ", c.Kind)
+	case tenant.Reject:
+		return c.Code + " at " + c.Step
+	case tenant.Activate:
+		if c.Suspended {
+			return "suspended"
 		}
-		return v
-	}
-	return what
-}
-
-func short(t *testing.T, f saga.Event) string {
-	t.Helper()
-	switch f := f.(type) {
-	case saga.Asked:
-		c, err := registry.Decode(f.Command, f.Rev, f.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		what := f.Command
-		switch c := c.(type) {
-		case plane.Reserve:
-			what += " " + c.PlaneID
-		case plane.Release:
-			what += " " + c.PlaneID
-		case plane.Ask:
-			what += fmt.Sprint(" ", c.PlaneID, " ", c.Kind)
-		case tenant.Reject:
-			what += " " + c.Code + " at " + c.Step
-		case tenant.Activate:
-			if c.Suspended {
-				what += " suspended"
-			}
-		}
-		if f.Undo {
-			return "undo: " + what
-		}
-		return what
-	case saga.RetryScheduled:
-		return fmt.Sprintf("retry #%d", f.Attempt)
-	case saga.Turned:
-		return strings.TrimSpace("turned " + f.Code + " " + f.To)
-	case saga.AttentionNeeded:
-		return "attention " + f.Code
-	case saga.Ended:
-		return strings.TrimSpace("ended " + f.Outcome + " " + f.Code)
 	}
 	return ""
 }
