@@ -56,7 +56,10 @@ func NewCA(seed []byte, now func() time.Time) (*CA, error) {
 		return nil, err
 	}
 	certificate, err := x509.ParseCertificate(der)
-	return &CA{Certificate: certificate, key: key, now: now}, err
+	if err != nil {
+		return nil, err
+	}
+	return &CA{Certificate: certificate, key: key, now: now}, nil
 }
 
 // TLS is the gateway's server configuration: HTTP/2 alone, with a leaf that is renewed before it ends.

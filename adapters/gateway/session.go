@@ -113,9 +113,7 @@ func (s *session) sendResync(state plane.State) error {
 	var tenants []*agentv1.DesiredTenant
 	for _, id := range state.Tenants.Keys() {
 		d, _ := state.Tenants.Get(id)
-		t := desired(id, d)
-		t.Gone = false // its deprovisioning is still open
-		tenants = append(tenants, t)
+		tenants = append(tenants, desired(id, d)) // not gone, though its deprovisioning may be open
 	}
 	for _, id := range state.Settled.Keys() {
 		settled, _ := state.Settled.Get(id)
