@@ -2,14 +2,16 @@ package eventnode
 
 import (
 	"encoding/binary"
-	"errors"
-	"io"
 	"math"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tenure-dev/tenure/adapters/eventnode/rpc"
 )
 
 const (
@@ -19,51 +21,100 @@ const (
 	maxStreamName = 32 << 10
 )
 
-// Append collects a call's events and hands them to the committer.
-func (s *streamsService) Append(st api.Streams_AppendServer) error {
-	w, err := collect(st.RecvMsg)
-	if err != nil {
-		return answer(st.Context(), err)
-	}
-	out, err := s.node.writer.submit(st.Context(), w)
-	switch {
-	case err != nil:
-		return answer(st.Context(), err)
-	case out.decision == refuseDeleted:
-		return answer(st.Context(), streamDeleted(w.stream))
-	}
-	return st.SendAndClose(appendAnswer(w, out))
+// appendCall is one call of Append: it collects the request, hands it to the committer, and is answered by it. Calls are
+// used again and again.
+type appendCall struct {
+	write
+	node   *Node
+	call   *rpc.Call
+	memory []byte // the request's events, and then the answer
+	begun  bool
+	wrong  error // the first thing wrong is what counts
 }
 
-// collect reads the whole request, even one that is refused: a client that is answered while it sends does not read the
-// answer. The first thing wrong is what counts.
-func collect(receive func(any) error) (*write, error) {
-	w := newWrite(writeEvents)
-	var wrong error
-	for first := true; ; first = false {
-		var m request
-		if err := receive(&m); errors.Is(err, io.EOF) {
-			if first {
-				wrong = invalid("The first message must be the options.")
-			}
-			return w, wrong
-		} else if err != nil {
-			return nil, err
-		}
-		if wrong != nil {
-			continue
-		}
-		if first {
-			wrong = w.readOptions(message(m).bytes(1))
-		} else if proposed := message(m).bytes(2); proposed != nil {
-			wrong = w.readEvent(proposed)
-		} else {
-			wrong = invalid("Every message after the first must be an event.")
-		}
-		if wrong != nil {
-			w.events = nil
-		}
+// keptMemory is how much memory a call may bring along for the next one.
+const keptMemory = 64 << 10
+
+var appendCalls = sync.Pool{New: func() any { return &appendCall{} }}
+
+func (n *Node) beginAppend(call *rpc.Call) rpc.Receiver {
+	a := appendCalls.Get().(*appendCall)
+	a.node, a.call, a.kind, a.replier = n, call, writeEvents, a
+	return a
+}
+
+func (a *appendCall) release() {
+	clear(a.events)
+	fresh := appendCall{write: write{events: a.events[:0], ids: a.ids[:0]}, memory: a.memory[:0]}
+	if cap(fresh.memory) > keptMemory {
+		fresh = appendCall{}
 	}
+	*a = fresh
+	appendCalls.Put(a)
+}
+
+// Message takes the options, then event after event. A request that is refused is read to its end all the same: a client
+// that is answered while it sends does not read the answer.
+func (a *appendCall) Message(b []byte) {
+	if a.wrong != nil {
+		return
+	}
+	if !a.begun {
+		a.begun = true
+		a.wrong = a.readOptions(message(b).bytes(1))
+		return
+	}
+	at := len(a.memory)
+	a.memory = append(a.memory, b...)
+	if proposed := message(a.memory[at:len(a.memory):len(a.memory)]).bytes(2); proposed != nil {
+		a.wrong = a.readEvent(proposed)
+	} else {
+		a.wrong = invalid("Every message after the first must be an event.")
+	}
+}
+
+// End hands the request to the committer.
+func (a *appendCall) End() {
+	switch {
+	case !a.begun:
+		a.fail(invalid("The first message must be the options."))
+	case a.wrong != nil:
+		a.fail(a.wrong)
+	case !a.node.writer.queue.push(&a.write):
+		a.fail(notReady())
+	}
+}
+
+// Gone forgets a request that will never be complete.
+func (a *appendCall) Gone() { a.release() }
+
+func (a *appendCall) reply(out outcome) {
+	switch {
+	case out.err != nil:
+		a.fail(out.err)
+	case out.decision == refuseDeleted:
+		a.fail(streamDeleted(a.stream))
+	case out.decision == wrongVersion:
+		b, err := proto.Marshal(&api.AppendResp{Result: &api.AppendResp_WrongExpectedVersion_{WrongExpectedVersion: wrongAnswer(&a.write, out.current)}})
+		if err != nil {
+			a.fail(err)
+			return
+		}
+		a.answer(b)
+	default:
+		a.memory = appendSuccess(a.memory[:0], out)
+		a.answer(a.memory)
+	}
+}
+
+func (a *appendCall) answer(b []byte) {
+	a.call.Answer(b)
+	a.release()
+}
+
+func (a *appendCall) fail(err error) {
+	a.call.Fail(statusOf(err))
+	a.release()
 }
 
 // readOptions reads an AppendReq.Options.
@@ -222,23 +273,27 @@ func utf16Length(s string) int {
 	return n
 }
 
-// appendAnswer is the reply to an append that was taken, or whose expectation was wrong.
-func appendAnswer(x *write, out outcome) *api.AppendResp {
-	if out.decision == wrongVersion {
-		return &api.AppendResp{Result: &api.AppendResp_WrongExpectedVersion_{WrongExpectedVersion: wrongAnswer(x, out.current)}}
-	}
-	ok := &api.AppendResp_Success{}
+// appendSuccess writes the AppendResp of an append that was taken.
+func appendSuccess(b []byte, out outcome) []byte {
+	const success, current, noStream, position, noPosition = 1, 1, 2, 3, 4
+	revision, place := varintField(uint64(out.revision)), lenField(2*varintField(out.position))
 	if out.revision < 0 {
-		ok.CurrentRevisionOption = &api.AppendResp_Success_NoStream{NoStream: empty}
-	} else {
-		ok.CurrentRevisionOption = &api.AppendResp_Success_CurrentRevision{CurrentRevision: uint64(out.revision)}
+		revision = lenField(0)
 	}
 	if out.position == 0 {
-		ok.PositionOption = &api.AppendResp_Success_NoPosition{NoPosition: empty}
-	} else {
-		ok.PositionOption = &api.AppendResp_Success_Position{Position: &api.AppendResp_Position{CommitPosition: out.position, PreparePosition: out.position}}
+		place = lenField(0)
 	}
-	return &api.AppendResp{Result: &api.AppendResp_Success_{Success: ok}}
+	b = appendLen(b, success, revision+place)
+	if out.revision < 0 {
+		b = appendLen(b, noStream, 0)
+	} else {
+		b = appendVarint(b, current, uint64(out.revision))
+	}
+	if out.position == 0 {
+		return appendLen(b, noPosition, 0)
+	}
+	b = appendLen(b, position, 2*varintField(out.position))
+	return appendVarint(appendVarint(b, 1, out.position), 2, out.position)
 }
 
 // wrongAnswer says what was expected and what is there, in the present fields and in those of version 20.6.0.

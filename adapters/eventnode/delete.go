@@ -29,7 +29,7 @@ func (s *streamsService) Tombstone(ctx context.Context, req *api.TombstoneReq) (
 }
 
 func (s *streamsService) remove(ctx context.Context, kind writeKind, req string, stream *shared.StreamIdentifier, expected any) (position uint64, err error) {
-	w := newWrite(kind)
+	w := &write{kind: kind}
 	w.ids = []uuid.UUID{uuid.New()} // never seen before, so a delete is never a repetition
 	switch e := expected.(type) {
 	case *api.DeleteReq_Options_Any, *api.TombstoneReq_Options_Any:

@@ -21,24 +21,32 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 
-// answer turns what a handler returns into what gRPC sends. It is the one place where errors meet the wire.
+// answer turns what a handler returns into what gRPC sends.
 func answer(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if f, ok := errors.AsType[*failure](err); ok {
-		if f.trailer != nil {
-			_ = grpc.SetTrailer(ctx, f.trailer) // fails only when the call is over
-		}
-		return status.Error(f.code, f.text)
-	}
 	if ctx.Err() != nil {
-		return status.FromContextError(ctx.Err()).Err()
+		if _, ours := errors.AsType[*failure](err); !ours {
+			return status.FromContextError(ctx.Err()).Err()
+		}
+	}
+	err, trailer := statusOf(err)
+	if trailer != nil {
+		_ = grpc.SetTrailer(ctx, trailer) // fails only when the call is over
+	}
+	return err
+}
+
+// statusOf is an error as the wire has it. It is the one place where they meet.
+func statusOf(err error) (error, metadata.MD) {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return status.Error(f.code, f.text), f.trailer
 	}
 	if _, ok := status.FromError(err); ok {
-		return err
+		return err, nil
 	}
-	return status.Error(codes.Internal, err.Error())
+	return status.Error(codes.Internal, err.Error()), nil
 }
 
 func invalid(format string, args ...any) error {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime"
 	"sync"
 	"time"
 
@@ -15,8 +14,8 @@ import (
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
+
+	"github.com/tenure-dev/tenure/adapters/eventnode/rpc"
 )
 
 // Options say where a node keeps its events and where it listens.
@@ -57,7 +56,7 @@ type Node struct {
 	ring     *ring
 	writer   *writer
 	listener net.Listener
-	server   *grpc.Server
+	server   *rpc.Server
 	instance uuid.UUID
 	logger   *slog.Logger
 
@@ -114,19 +113,10 @@ func Open(options Options) (*Node, error) {
 	return n, nil
 }
 
-func (n *Node) newServer() *grpc.Server {
-	server := grpc.NewServer(
-		grpc.ForceServerCodecV2(newCodec()),
-		// The client pings every 10 s, idle or not. Without this the server takes that for abuse and hangs up.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.MaxRecvMsgSize(maxRequest),
-		grpc.MaxConcurrentStreams(maxCalls),
-		grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0))),
-		grpc.WriteBufferSize(64<<10),
-		grpc.ReadBufferSize(64<<10),
-		grpc.WaitForHandlers(true),
-	)
+func (n *Node) newServer() *rpc.Server {
+	server := rpc.New(rpc.Options{MaxMessage: maxRequest, MaxCalls: maxCalls, Logger: n.logger})
 	api.RegisterStreamsServer(server, &streamsService{node: n})
+	server.RegisterDirect(api.Streams_Append_FullMethodName, n.beginAppend)
 	gossip.RegisterGossipServer(server, &gossipService{node: n})
 	serverfeatures.RegisterServerFeaturesServer(server, &featuresService{})
 	return server
@@ -187,7 +177,7 @@ func (n *Node) Close(ctx context.Context) error {
 		})
 		stopping.Wait()
 		_ = n.listener.Close() // the server has closed it, unless it never served
-		close(n.writer.stop)
+		n.writer.queue.finish()
 		n.committer.Wait()
 		n.closed = n.database.close()
 		if n.err != nil {
@@ -212,7 +202,7 @@ func (n *Node) now() time.Time { return n.options.Now() }
 
 // firstEvents writes what clients expect of every node: that it has a user.
 func (n *Node) firstEvents() error {
-	w := newWrite(writeEvents)
+	w := &write{kind: writeEvents}
 	w.stream, w.expected = usersStream, expectNoStream
 	w.events = []proposedEvent{{id: uuid.New(), typ: userType, data: []byte("admin")}}
 	w.ids = []uuid.UUID{w.events[0].id}

@@ -4,6 +4,8 @@ import (
 	"math"
 
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
+
+	"github.com/tenure-dev/tenure/adapters/eventnode/rpc"
 )
 
 // Read answers reads of a stream or of $all, once or as a subscription.
@@ -13,6 +15,9 @@ func (s *streamsService) Read(req *api.ReadReq, st api.Streams_ReadServer) error
 		return answer(st.Context(), err)
 	}
 	r.to = st
+	if r.queue, err = rpc.SenderOf(st.Context()); err != nil {
+		return err
+	}
 	switch {
 	case r.subscribe:
 		err = r.subscription(st.Context())
@@ -189,6 +194,9 @@ func (r *read) readStream() error {
 			}
 		}
 		left -= uint64(len(p.events))
+		if err := r.flush(); err != nil {
+			return err
+		}
 		if done {
 			break
 		}
@@ -279,6 +287,9 @@ func (r *read) readAll() error {
 			if sent {
 				left--
 			}
+		}
+		if err := r.flush(); err != nil {
+			return err
 		}
 		if done {
 			return nil

@@ -151,7 +151,7 @@ func appendEntry[T string | []byte](b []byte, key string, value T) []byte {
 type event struct {
 	position uint64
 	flags    byte
-	frame    frame  // the ReadResp to send
+	frame    []byte // the ReadResp to send
 	recorded []byte // the RecordedEvent inside
 	stream   []byte
 	revision int64
@@ -168,7 +168,7 @@ func sealed(position uint64, value []byte) event {
 	e := event{position: position}
 	if len(value) > 0 {
 		e.flags = value[0]
-		e.frame = newFrame(value[1:])
+		e.frame = value[1:]
 	}
 	return e
 }

@@ -32,11 +32,11 @@ func (r *ring) publish(events []event, watermark uint64) {
 	defer r.mu.Unlock()
 	for i := range events {
 		r.entries = append(r.entries, &events[i])
-		r.bytes += events[i].frame[0].Len()
+		r.bytes += len(events[i].frame)
 	}
 	drop := 0
 	for drop < len(r.entries) && (len(r.entries)-drop > r.maxEvents || r.bytes > r.maxBytes) {
-		r.bytes -= r.entries[drop].frame[0].Len()
+		r.bytes -= len(r.entries[drop].frame)
 		r.floor = r.entries[drop].position
 		r.entries[drop] = nil // the rest of the array may live on for a while
 		drop++

@@ -8,13 +8,16 @@ import (
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/tenure-dev/tenure/adapters/eventnode/rpc"
 )
 
 // sender writes the answers of one read. Events go out as the bytes that are stored, unless the reader wants something
-// else in them.
+// else in them. They are queued: what has to be seen soon is flushed.
 type sender struct {
 	node    *Node
 	to      grpc.ServerStream
+	queue   rpc.Sender
 	links   bool // resolve links
 	textIDs bool // ids as text, not as two numbers
 }
@@ -23,9 +26,12 @@ func (s *sender) event(e *event) error {
 	if s.textIDs || s.links && e.is(flagLink) {
 		return s.resolved(e)
 	}
-	return s.to.SendMsg(&e.frame)
+	return s.queue.Queue(e.frame)
 }
 
+func (s *sender) flush() error { return s.queue.Flush() }
+
+// message sends what is no event, at once.
 func (s *sender) message(content *api.ReadResp) error { return s.to.SendMsg(content) }
 
 func (s *sender) notFound(stream string) error {

@@ -2,6 +2,7 @@ package eventnode
 
 import (
 	"context"
+	"errors"
 	"math"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/shared"
@@ -118,7 +119,7 @@ func (s *subscription) catchUpAll(p *page) error {
 	if done {
 		s.after = max(s.after, watermark)
 	}
-	return nil
+	return s.flush()
 }
 
 func (s *subscription) catchUpStream(ctx context.Context, p *page) error {
@@ -146,6 +147,9 @@ func (s *subscription) catchUpStream(ctx context.Context, p *page) error {
 					return err
 				}
 			}
+		}
+		if err := s.flush(); err != nil {
+			return err
 		}
 	}
 	if v.tombstoned { // its stream's, for a metastream
@@ -186,7 +190,7 @@ func (s *subscription) live(ctx context.Context) error {
 		}
 		if len(events) > 0 {
 			clear(events)
-			if err := s.goOn(ctx); err != nil {
+			if err := errors.Join(s.flush(), s.goOn(ctx)); err != nil {
 				return err
 			}
 			continue

@@ -1,39 +1,6 @@
 package eventnode
 
-import (
-	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/proto" // registers the codec that all other messages use
-	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/encoding/protowire"
-)
-
-// codec sends frames as they are and hands over requests unread; every other message goes the usual way.
-type codec struct{ encoding.CodecV2 }
-
-func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
-
-func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if f, ok := v.(*frame); ok {
-		return mem.BufferSlice(*f), nil
-	}
-	return c.CodecV2.Marshal(v)
-}
-
-func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	if r, ok := v.(*request); ok {
-		*r = data.Materialize()
-		return nil
-	}
-	return c.CodecV2.Unmarshal(data, v)
-}
-
-// frame is a marshalled message. It may be sent any number of times, by any number of goroutines.
-type frame mem.BufferSlice
-
-func newFrame(b []byte) frame { return frame{mem.SliceBuffer(b)} }
-
-// request is a received message, not yet unmarshalled. Its bytes belong to the receiver.
-type request []byte
+import "google.golang.org/protobuf/encoding/protowire"
 
 // message is an encoded protobuf message of which only a few fields are wanted.
 type message []byte

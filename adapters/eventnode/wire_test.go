@@ -3,7 +3,6 @@ package eventnode
 import (
 	"bytes"
 	"errors"
-	"io"
 	"testing"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/shared"
@@ -48,15 +47,12 @@ func TestStoredRecordIsTheWireMessage(t *testing.T) {
 
 // A request is read here without the help of protobuf; it must come out the same, and rubbish must be refused.
 func TestRequestsAreReadAsProtobufReadsThem(t *testing.T) {
-	receive := func(messages ...[]byte) func(any) error {
-		return func(v any) error {
-			if len(messages) == 0 {
-				return io.EOF
-			}
-			*v.(*request) = messages[0]
-			messages = messages[1:]
-			return nil
+	collect := func(messages ...[]byte) *appendCall {
+		a := &appendCall{}
+		for _, m := range messages {
+			a.Message(bytes.Clone(m))
 		}
+		return a
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		e := &api.AppendReq_ProposedMessage{
@@ -71,16 +67,35 @@ func TestRequestsAreReadAsProtobufReadsThem(t *testing.T) {
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}
-		w, err := collect(receive(options, message))
-		if err != nil {
-			t.Fatal(err)
+		w := collect(options, message)
+		if w.wrong != nil {
+			t.Fatal(w.wrong)
 		}
 		got := w.events[0]
 		if w.expected != 7 || got.id.String() != e.Id.GetString_() || got.typ != e.Metadata["type"] || !got.json || !bytes.Equal(got.data, e.Data) || !bytes.Equal(got.metadata, e.CustomMetadata) {
 			t.Fatalf("sent %v, read %+v", e, got)
 		}
 		cut := rapid.IntRange(0, len(message)-1).Draw(t, "cut")
-		_, _ = collect(receive(options, message[:cut]))                                  // must not panic
-		_, _ = collect(receive(options, rapid.SliceOf(rapid.Byte()).Draw(t, "rubbish"))) // nor here
+		collect(options, message[:cut])                                  // must not panic
+		collect(options, rapid.SliceOf(rapid.Byte()).Draw(t, "rubbish")) // nor here
+	})
+}
+
+// The answer to an append is written without protobuf's help, too.
+func TestAppendAnswersAreWhatProtobufReads(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		out := outcome{revision: rapid.Int64Min(-1).Draw(t, "revision"), position: rapid.Uint64Max(1 << 62).Draw(t, "position")}
+		want := &api.AppendResp_Success{CurrentRevisionOption: &api.AppendResp_Success_CurrentRevision{CurrentRevision: uint64(out.revision)},
+			PositionOption: &api.AppendResp_Success_Position{Position: &api.AppendResp_Position{CommitPosition: out.position, PreparePosition: out.position}}}
+		if out.revision < 0 {
+			want.CurrentRevisionOption = &api.AppendResp_Success_NoStream{NoStream: empty}
+		}
+		if out.position == 0 {
+			want.PositionOption = &api.AppendResp_Success_NoPosition{NoPosition: empty}
+		}
+		var got api.AppendResp
+		if err := proto.Unmarshal(appendSuccess(nil, out), &got); err != nil || !proto.Equal(got.GetSuccess(), want) {
+			t.Fatalf("%v, %v", &got, err)
+		}
 	})
 }

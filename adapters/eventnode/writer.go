@@ -1,6 +1,7 @@
 package eventnode
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -27,9 +28,12 @@ type write struct {
 	events   []proposedEvent
 	ids      []uuid.UUID // the events', in order
 	size     int         // bytes
-	done     chan outcome
 	out      outcome
+	replier  replier
 }
+
+// replier is told what became of a write, by the committer, which must not be kept waiting.
+type replier interface{ reply(outcome) }
 
 type proposedEvent struct {
 	id       uuid.UUID
@@ -48,7 +52,10 @@ type outcome struct {
 	err      error  // the node could not do it and has stopped
 }
 
-func newWrite(kind writeKind) *write { return &write{kind: kind, done: make(chan outcome, 1)} }
+// waiter is the replier of whoever waits for it in a goroutine.
+type waiter chan outcome
+
+func (w waiter) reply(out outcome) { w <- out }
 
 // A group is what one sync to the disk makes durable.
 const (
@@ -61,8 +68,7 @@ type writer struct {
 	log   eventLog
 	ring  *ring
 	now   func() time.Time
-	queue chan *write
-	stop  chan struct{} // closed when no write will come any more
+	queue *queue
 	ended chan struct{} // closed by the owner when run has returned
 	fatal func() error  // what Pebble found fatal, if anything
 
@@ -89,76 +95,44 @@ type first struct {
 }
 
 func newWriter(log eventLog, ring *ring, next uint64, now func() time.Time, fatal func() error) *writer {
-	return &writer{log: log, ring: ring, now: now, next: next, fatal: fatal, queue: make(chan *write, groupWrites),
-		stop: make(chan struct{}), ended: make(chan struct{}), firsts: map[uuid.UUID]first{}}
+	return &writer{log: log, ring: ring, now: now, next: next, fatal: fatal, queue: newQueue(), ended: make(chan struct{}), firsts: map[uuid.UUID]first{}}
 }
 
 // submit queues a write and waits until the disk has it. A caller that gives up earlier does not know what became of it.
 func (w *writer) submit(ctx context.Context, x *write) (outcome, error) {
-	select {
-	case w.queue <- x:
-	case <-w.ended:
+	done := make(waiter, 1)
+	x.replier = done
+	if !w.queue.push(x) {
 		return outcome{}, notReady()
-	case <-ctx.Done():
-		return outcome{}, ctx.Err()
 	}
 	select {
-	case out := <-x.done:
+	case out := <-done:
 		return out, out.err
 	case <-ctx.Done():
 		return outcome{}, ctx.Err()
-	case <-w.ended:
-		select {
-		case out := <-x.done: // it had been answered just before
-			return out, out.err
-		default:
-			return outcome{}, notReady()
-		}
 	}
 }
 
 // run commits group after group until it is told to stop, or until the disk fails. It never tries again: after a failed
 // sync nobody can say what is on the disk, so the only honest way on is to open the database anew.
 func (w *writer) run() error {
+	defer func() {
+		for _, x := range w.queue.end() {
+			x.replier.reply(outcome{err: notReady()})
+		}
+	}()
 	for {
-		select {
-		case x := <-w.queue:
-			if err := w.commit(w.gather(x)); err != nil {
-				return err
-			}
-		case <-w.stop:
-			for {
-				select {
-				case x := <-w.queue:
-					if err := w.commit(w.gather(x)); err != nil {
-						return err
-					}
-				default:
-					return nil
-				}
-			}
-		}
-	}
-}
-
-func (w *writer) gather(x *write) []*write {
-	group, size := append(w.group[:0], x), x.size
-	for waited := false; len(group) < groupWrites && size < groupBytes; {
-		select {
-		case x := <-w.queue:
-			group, size = append(group, x), size+x.size
-			continue
-		default:
-		}
-		if waited {
-			break
+		group, ok := w.queue.take(w.group[:0])
+		if !ok {
+			return nil
 		}
 		// Let those go first who are about to queue a write: a sync costs as much for many as for one.
-		waited = true
 		runtime.Gosched()
+		w.group = w.queue.more(group)
+		if err := w.commit(w.group); err != nil {
+			return err
+		}
 	}
-	w.group = group
-	return group
 }
 
 // commit decides a group, writes it, waits for the disk, publishes it and answers. Refusals wait as well: what they are
@@ -185,7 +159,7 @@ func (w *writer) commit(group []*write) (err error) {
 	}
 	if err != nil {
 		for _, x := range group {
-			x.done <- outcome{err: notReady()}
+			x.replier.reply(outcome{err: notReady()})
 		}
 		return err
 	}
@@ -193,7 +167,7 @@ func (w *writer) commit(group []*write) (err error) {
 		w.ring.publish(w.events, w.next-1)
 	}
 	for _, x := range group {
-		x.done <- x.out
+		x.replier.reply(x.out)
 	}
 	w.endGroup()
 	return w.batch.Close()
@@ -400,7 +374,7 @@ func (w *writer) followMetadata(r *record) error {
 	if r.revision == deletedRevision {
 		s.metadata, s.rawMetadata = streamMetadata{}, nil
 	} else {
-		s.metadata, s.rawMetadata = parseMetadata(r.data, r.json), r.data
+		s.metadata, s.rawMetadata = parseMetadata(r.data, r.json), bytes.Clone(r.data)
 	}
 	return nil
 }
