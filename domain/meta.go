@@ -68,8 +68,11 @@ func (m Meta) Encode() []byte {
 // DecodeMeta fills the parts of m that the log's metadata JSON holds.
 func DecodeMeta(b []byte, m *Meta) error {
 	var w wireMeta
-	if err := json.Unmarshal(b, &w); err != nil {
-		return &Error{Code: CodeInternal, Message: "event metadata is not ours", Cause: err}
+	if !w.scan(b) {
+		w = wireMeta{}
+		if err := json.Unmarshal(b, &w); err != nil {
+			return &Error{Code: CodeInternal, Message: "event metadata is not ours", Cause: err}
+		}
 	}
 	m.Correlation, m.Causation, m.Rev, m.CommandID, m.InputHash = w.Correlation, w.Causation, w.Rev, w.CommandID, w.InputHash
 	m.Actor, m.Org, m.Tenant, m.RecordedAt, m.Traceparent = w.Actor, w.Org, w.Tenant, w.RecordedAt, w.Traceparent

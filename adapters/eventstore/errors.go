@@ -67,6 +67,18 @@ func grpcStatus(err error) error {
 	return nil
 }
 
+// login says that the event store knows us not, or not well enough; nil for every other error. It is for Open alone: later a
+// caller of ours would take it for a word about himself.
+func login(err error) *domain.Error {
+	switch status.Code(grpcStatus(err)) {
+	case codes.Unauthenticated:
+		return &domain.Error{Code: domain.CodeUnauthenticated, Field: "eventstore", Message: "does not accept the user and password", Cause: err}
+	case codes.PermissionDenied:
+		return &domain.Error{Code: domain.CodeForbidden, Field: "eventstore", Message: "does not let this user read the log", Cause: err}
+	}
+	return nil
+}
+
 func refused(err error) error {
 	return &domain.Error{Code: domain.CodeInternal, Message: "the event store refused", Cause: err}
 }

@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"strconv"
@@ -9,10 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/EventStore/EventStore-Client-Go/v4/protos/persistent"
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/serverfeatures"
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/shared"
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
@@ -28,6 +32,8 @@ type fake struct {
 	read    func(n int, r *api.ReadReq, s api.Streams_ReadServer) error
 	hello   func() error
 	trailer metadata.MD // of every append
+	groups  persistent.PersistentSubscriptionsServer
+	tls     *tls.Config
 
 	mu             sync.Mutex
 	appends, reads int
@@ -143,10 +149,17 @@ func (f *fake) serve(t testing.TB) {
 		t.Fatal(err)
 	}
 	f.address, f.live = l.Addr().String(), map[net.Conn]bool{}
-	f.server = grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	secure := insecure.NewCredentials()
+	if f.tls != nil {
+		secure = credentials.NewTLS(f.tls)
+	}
+	f.server = grpc.NewServer(grpc.Creds(secure), grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.MaxConcurrentStreams(100))
 	api.RegisterStreamsServer(f.server, f)
 	serverfeatures.RegisterServerFeaturesServer(f.server, f)
+	if f.groups != nil {
+		persistent.RegisterPersistentSubscriptionsServer(f.server, f.groups)
+	}
 	go func(s *grpc.Server) { _ = s.Serve(counted{l, f}) }(f.server)
 	t.Cleanup(func() { f.server.Stop() })
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
@@ -22,6 +23,9 @@ func (l *Log) Follow(ctx context.Context, after uint64) iter.Seq2[domain.Deliver
 		at, failures := after, 0
 		for ctx.Err() == nil && l.feeds.base.Err() == nil {
 			before := at
+			if !l.catchUp(ctx, &at, yield) {
+				return
+			}
 			err := l.subscription(ctx, &at, yield)
 			switch code := domain.CodeOf(err); {
 			case err == nil:
@@ -36,7 +40,8 @@ func (l *Log) Follow(ctx context.Context, after uint64) iter.Seq2[domain.Deliver
 				failures = 0
 			}
 			l.logger.Info("a subscription ended and begins again", "after", at, "error", err)
-			if pause(ctx, failures) != nil {
+			l.feeds.counters.resubscribed.Add(1)
+			if pause(ctx, l.feeds.pauses, failures) != nil {
 				return
 			}
 			failures++
@@ -50,6 +55,32 @@ func (l *Log) Subscribe(ctx context.Context, after uint64, fromStart bool) iter.
 		after = 0
 	}
 	return l.Follow(ctx, after)
+}
+
+// catchUp reads by pages up to the log's present end, which is faster than a subscription and holds no slot while the consumer
+// works. It reports false when the consumer has had enough. What goes wrong here, the subscription that follows meets as well.
+func (l *Log) catchUp(ctx context.Context, at *uint64, yield func(domain.Delivery, error) bool) bool {
+	for p, err := range l.pages(ctx, *at, math.MaxInt) {
+		if err != nil {
+			return true
+		}
+		for _, e := range p.events {
+			*at = e.Commit
+			if !yield(domain.Delivery{Kind: domain.DeliveredEvent, Event: e, Commit: e.Commit}, nil) {
+				return false
+			}
+		}
+		if p.last > *at {
+			*at = p.last
+			if !yield(domain.Delivery{Kind: domain.Checkpoint, Commit: p.last}, nil) {
+				return false
+			}
+		}
+		if ctx.Err() != nil || l.feeds.base.Err() != nil {
+			return true
+		}
+	}
+	return true
 }
 
 // subscription follows one subscription from *at on and moves *at. It gives nil when the consumer has had enough.
@@ -81,41 +112,47 @@ func (l *Log) subscription(ctx context.Context, at *uint64, yield func(domain.De
 	}
 }
 
-// subscribe begins a subscription, which holds a slot of the session until it is released. Only the beginning has a timeout;
-// the caller ends ctx when it is given up.
 func (l *Log) subscribe(ctx context.Context, after uint64) (*session, *esdb.Subscription, error) {
-	begin, cancel := context.WithTimeout(ctx, l.timeout)
+	return begin(ctx, l.feeds, func(ctx context.Context, c *esdb.Client) (*esdb.Subscription, error) {
+		return c.SubscribeToAll(ctx, esdb.SubscribeToAllOptions{From: allFrom(after), MaxSearchWindow: 256,
+			Filter: &esdb.SubscriptionFilter{Type: esdb.StreamFilterType, Regex: `^[^$]`}})
+	})
+}
+
+// begin begins a subscription, which holds a slot of the session until it is released. Only the beginning has a timeout; the
+// caller ends ctx when it is given up.
+func begin[S interface{ Close() error }](ctx context.Context, l *link, open func(context.Context, *esdb.Client) (S, error)) (*session, S, error) {
+	var none S
+	beginning, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	s, err := l.feeds.acquire(begin)
+	s, err := l.acquire(beginning)
 	if err != nil {
-		return nil, nil, err
+		return nil, none, err
 	}
-	answers := make(chan answer[*esdb.Subscription], 1)
+	answers := make(chan answer[S], 1)
 	go func() {
-		hung := time.AfterFunc(l.timeout+grace, func() { l.feeds.retire(s, errors.New("a subscription hangs")) })
+		hung := time.AfterFunc(l.timeout+grace, func() { l.retire(s, errors.New("a subscription hangs")) })
 		defer hung.Stop()
-		sub, err := guarded(ctx, s.client, func(ctx context.Context, c *esdb.Client) (*esdb.Subscription, error) {
-			return c.SubscribeToAll(ctx, esdb.SubscribeToAllOptions{From: allFrom(after), MaxSearchWindow: 256,
-				Filter: &esdb.SubscriptionFilter{Type: esdb.StreamFilterType, Regex: `^[^$]`}})
-		})
-		l.feeds.judge(s, err)
-		answers <- answer[*esdb.Subscription]{sub, err}
+		sub, err := guarded(ctx, s.client, open)
+		l.judge(s, err)
+		answers <- answer[S]{sub, err}
 	}()
 	select {
 	case a := <-answers:
 		if a.err != nil {
 			s.release()
-			return nil, nil, coded(a.err)
+			return nil, none, coded(a.err)
 		}
 		return s, a.value, nil
-	case <-begin.Done():
+	case <-beginning.Done():
+		l.late(beginning)
 		go func() { // the client may take its time to notice that the caller's ctx has ended
 			if a := <-answers; a.err == nil {
 				_ = a.value.Close()
 			}
 			s.release()
 		}()
-		return nil, nil, domain.Unavailable("the event store did not begin the subscription in time", begin.Err())
+		return nil, none, domain.Unavailable("the event store did not begin the subscription in time", beginning.Err())
 	}
 }
 

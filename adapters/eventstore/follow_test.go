@@ -20,12 +20,13 @@ func confirm(s api.Streams_ReadServer) {
 func TestASubscriptionGoesOnThroughEveryDrop(t *testing.T) {
 	const last = 200
 	var begins []uint64
+	tries := 0
 	f := &fake{}
-	f.read = func(n int, r *api.ReadReq, s api.Streams_ReadServer) error {
+	f.read = func(_ int, r *api.ReadReq, s api.Streams_ReadServer) error {
 		if r.Options.GetSubscription() == nil {
 			return nil
 		}
-		if len(begins)%7 == 3 && n%2 == 0 {
+		if tries++; len(begins)%7 == 3 && tries%2 == 0 {
 			return status.Error(codes.Unavailable, "Server Is Not Ready") // before the confirmation
 		}
 		confirm(s)

@@ -34,6 +34,8 @@ type link struct {
 	settings esdb.Configuration
 	timeout  time.Duration
 	logger   *slog.Logger
+	pauses   time.Duration // the first pause before another try
+	counters counters
 	base     context.Context // ends when the link is stopped
 	end      context.CancelFunc
 
@@ -42,6 +44,7 @@ type link struct {
 	up         chan struct{} // closed when now is set
 	connecting bool
 	last       error          // why there is no connection
+	refused    *domain.Error  // the node takes no calls from us: ends a link that has never been up
 	owned      sync.WaitGroup // connecting, and retiring sessions
 }
 
@@ -54,7 +57,7 @@ type session struct {
 }
 
 func newLink(name string, settings esdb.Configuration, timeout time.Duration, logger *slog.Logger) *link {
-	l := &link{name: name, settings: settings, timeout: timeout, logger: logger, up: make(chan struct{})}
+	l := &link{name: name, settings: settings, timeout: timeout, logger: logger, pauses: firstPause, up: make(chan struct{})}
 	l.base, l.end = context.WithCancel(context.Background())
 	return l
 }
@@ -94,6 +97,9 @@ func (l *link) acquire(ctx context.Context) (*session, error) {
 func (l *link) session() (*session, <-chan struct{}, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.refused != nil {
+		return nil, nil, l.refused
+	}
 	if l.base.Err() != nil {
 		return nil, nil, domain.Unavailable("the connection to the event store is closed", nil)
 	}
@@ -119,8 +125,14 @@ func (l *link) connect() {
 		if err == nil && l.base.Err() == nil {
 			l.now, l.connecting = s, false
 			close(l.up)
+			l.counters.connected.Add(1)
 			l.mu.Unlock()
 			return
+		}
+		if l.counters.connected.Load() == 0 {
+			if l.refused = login(err); l.refused != nil {
+				l.end()
+			}
 		}
 		l.mu.Unlock()
 		if err == nil {
@@ -130,7 +142,7 @@ func (l *link) connect() {
 			return
 		}
 		l.logger.Warn("the event store cannot be reached", "link", l.name, "try", n+1, "error", err)
-		if pause(l.base, n) != nil {
+		if pause(l.base, l.pauses, n) != nil {
 			return
 		}
 	}
@@ -175,14 +187,16 @@ func (l *link) retire(s *session, why error) {
 		}
 		close(s.gone)
 		l.mu.Unlock()
+		l.counters.retired.Add(1)
 		l.logger.Warn("the connection to the event store is given up", "link", l.name, "error", why)
 		l.owned.Go(func() {
 			overdue := time.NewTimer(l.timeout + grace)
 			defer overdue.Stop()
-			for range slots {
+			for ended := range slots {
 				select {
 				case s.slots <- struct{}{}:
 				case <-overdue.C:
+					l.counters.abandoned.Add(uint64(slots - ended))
 					closeClient(s.client)
 					return
 				}
@@ -250,7 +264,15 @@ func do[T any](ctx context.Context, l *link, f func(context.Context, *esdb.Clien
 	case a := <-answers:
 		return a.value, a.err
 	default:
+		l.late(ctx)
 		return none, domain.Unavailable("the event store did not answer in time", ctx.Err())
+	}
+}
+
+// late counts a call whose time is up, unless its caller has given it up.
+func (l *link) late(ctx context.Context) {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		l.counters.timedOut.Add(1)
 	}
 }
 
@@ -304,9 +326,9 @@ func closeClient(c *esdb.Client) {
 	_, _ = guarded(context.Background(), c, func(context.Context, *esdb.Client) (struct{}, error) { return struct{}{}, c.Close() })
 }
 
-// pause waits before try n, from 0: 50 ms, doubled up to 2 s, with jitter.
-func pause(ctx context.Context, n int) error {
-	d := min(firstPause<<min(n, 10), lastPause)
+// pause waits before try n, from 0: first, doubled up to 2 s, with jitter.
+func pause(ctx context.Context, first time.Duration, n int) error {
+	d := min(first<<min(n, 10), lastPause)
 	t := time.NewTimer(d/2 + rand.N(d/2))
 	defer t.Stop()
 	select {

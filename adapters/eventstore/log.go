@@ -33,6 +33,8 @@ type Config struct {
 	// Timeout bounds every call, waiting for a connection and a slot included; 10 s when zero.
 	Timeout time.Duration
 	Logger  *slog.Logger // nil drops
+
+	pauses time.Duration // the first pause before another try; firstPause when zero
 }
 
 // Log is a connection to an event store. It is safe for concurrent use. It reconnects for ever: a call made while the event
@@ -47,7 +49,7 @@ type Log struct {
 var _ commands.Log = (*Log)(nil)
 
 // Open connects and fails if the event store does not answer within the timeout. The error is CodeInvalid for a URL that is
-// not understood, and CodeUnavailable.
+// not understood, CodeUnauthenticated or CodeForbidden for a user that the event store refuses, and CodeUnavailable.
 func Open(ctx context.Context, c Config) (*Log, error) {
 	settings, err := parse(c.URL)
 	if err != nil {
@@ -65,8 +67,17 @@ func Open(ctx context.Context, c Config) (*Log, error) {
 	}
 	l := &Log{timeout: c.Timeout, logger: c.Logger}
 	l.calls, l.feeds = newLink("calls", *settings, c.Timeout, c.Logger), newLink("feeds", *settings, c.Timeout, c.Logger)
+	if c.pauses > 0 {
+		l.calls.pauses, l.feeds.pauses = c.pauses, c.pauses
+	}
+	if settings.DisableTLS && settings.Username != "" {
+		l.logger.Warn("the event store's user and password are not sent, as TLS is off")
+	}
 	if _, err := l.Head(ctx); err != nil {
 		_ = l.Close(ctx)
+		if refused := login(err); refused != nil {
+			return nil, refused
+		}
 		return nil, err
 	}
 	return l, nil

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math"
 	"strings"
+	"sync"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
 
@@ -16,19 +17,23 @@ import (
 // End is the revision from which ReadBackwards begins at a stream's last event.
 const End int64 = -1
 
-// pageSize is how many events one call reads. A page is read whole before any of it is given out, so that no slot and no
-// deadline runs while the caller works.
-const pageSize = 512
+// A page is read whole before any of it is given out, so that no slot and no deadline runs while the caller works. It ends
+// early once it holds pageBytes. A reader of the whole log holds two pages: the next one is read while the caller works.
+const (
+	pageSize      = 512  // events of one stream
+	wholePageSize = 4096 // events of the whole log
+	pageBytes     = 8 << 20
+)
 
 // Read implements commands.Log.
 func (l *Log) Read(ctx context.Context, stream string, from int64) iter.Seq2[domain.Recorded, error] {
 	return func(yield func(domain.Recorded, error) bool) {
 		for next := uint64(max(from, 0)); ; {
-			page, err := l.streamPage(ctx, stream, esdb.ReadStreamOptions{From: esdb.Revision(next)}, pageSize)
-			if !give(page, err, yield) || len(page) < pageSize {
+			p, err := l.streamPage(ctx, stream, esdb.ReadStreamOptions{From: esdb.Revision(next)}, pageSize)
+			if !give(p.events, err, yield) || !p.more {
 				return
 			}
-			next = page[len(page)-1].EventNumber + 1
+			next = p.revision + 1
 		}
 	}
 }
@@ -46,16 +51,11 @@ func (l *Log) ReadBackwards(ctx context.Context, stream string, from int64, limi
 			options.From = esdb.Revision(uint64(from))
 		}
 		for limit > 0 {
-			want := min(limit, pageSize)
-			page, err := l.streamPage(ctx, stream, options, want)
-			if !give(page, err, yield) || len(page) < want {
+			p, err := l.streamPage(ctx, stream, options, min(limit, pageSize))
+			if !give(p.events, err, yield) || !p.more || p.revision == 0 {
 				return
 			}
-			last := page[len(page)-1].EventNumber
-			if last == 0 {
-				return
-			}
-			options.From, limit = esdb.Revision(last-1), limit-want
+			options.From, limit = esdb.Revision(p.revision-1), limit-len(p.events)
 		}
 	}
 }
@@ -64,27 +64,40 @@ func (l *Log) ReadBackwards(ctx context.Context, stream string, from int64, limi
 // Streams of the event store's own, which begin with $, are left out. CodeInvalid is a position that is no event's.
 func (l *Log) ReadAll(ctx context.Context, after uint64, limit int) iter.Seq2[domain.Recorded, error] {
 	return func(yield func(domain.Recorded, error) bool) {
-		for limit > 0 {
-			page, err := l.allPage(ctx, esdb.ReadAllOptions{From: allFrom(after)}, pageSize)
-			if err != nil {
-				yield(domain.Recorded{}, err)
+		for p, err := range l.pages(ctx, after, limit) {
+			if !give(p.events, err, yield) {
 				return
 			}
-			full := len(page) == pageSize
-			for _, e := range page {
-				if e.Position.Commit <= after || isSystem(e) {
-					after = max(after, e.Position.Commit)
-					continue
-				}
-				after = e.Position.Commit
-				if !yield(recorded(e), nil) {
-					return
-				}
-				if limit--; limit == 0 {
+		}
+	}
+}
+
+// pages yields the log behind a position page by page, at most limit events of ours, and reads one page ahead.
+func (l *Log) pages(ctx context.Context, after uint64, limit int) iter.Seq2[page, error] {
+	return func(yield func(page, error) bool) {
+		ahead, enough := make(chan answer[page]), make(chan struct{})
+		reading, cancel := context.WithCancel(ctx)
+		var reader sync.WaitGroup
+		reader.Go(func() {
+			defer close(ahead)
+			for more := limit > 0; more; {
+				// Events that are left out may stand before those that are wanted.
+				p, err := l.allPage(reading, esdb.ReadAllOptions{From: allFrom(after)}, min(max(limit, 16), wholePageSize), after)
+				p.events = p.events[:min(limit, len(p.events))]
+				limit -= len(p.events)
+				after, more = p.last, err == nil && p.more && limit > 0
+				select {
+				case ahead <- answer[page]{p, err}:
+				case <-enough:
 					return
 				}
 			}
-			if !full {
+		})
+		defer reader.Wait()
+		defer cancel()
+		defer close(enough)
+		for a := range ahead {
+			if !yield(a.value, a.err) {
 				return
 			}
 		}
@@ -93,17 +106,14 @@ func (l *Log) ReadAll(ctx context.Context, after uint64, limit int) iter.Seq2[do
 
 // Head is the position of the log's last event, of whatever stream; 0 for an empty log.
 func (l *Log) Head(ctx context.Context) (commit uint64, err error) {
-	page, err := l.allPage(ctx, esdb.ReadAllOptions{Direction: esdb.Backwards, From: esdb.End{}}, 1)
-	if err != nil || len(page) == 0 {
-		return 0, err
-	}
-	return page[0].Position.Commit, nil
+	p, err := l.allPage(ctx, esdb.ReadAllOptions{Direction: esdb.Backwards, From: esdb.End{}}, 1, 0)
+	return p.last, err
 }
 
-// give yields a page, and tells whether to go on.
-func give(page []*esdb.RecordedEvent, err error, yield func(domain.Recorded, error) bool) bool {
-	for _, e := range page {
-		if !yield(recorded(e), nil) {
+// give yields events, and tells whether to go on.
+func give(events []domain.Recorded, err error, yield func(domain.Recorded, error) bool) bool {
+	for _, e := range events {
+		if !yield(e, nil) {
 			return false
 		}
 	}
@@ -113,41 +123,62 @@ func give(page []*esdb.RecordedEvent, err error, yield func(domain.Recorded, err
 	return err == nil
 }
 
-func (l *Log) streamPage(ctx context.Context, stream string, o esdb.ReadStreamOptions, n int) ([]*esdb.RecordedEvent, error) {
+// page is what one call has read.
+type page struct {
+	events   []domain.Recorded
+	last     uint64 // position of the last event that was read, of whatever stream
+	revision uint64 // and its revision
+	more     bool   // it has ended early
+}
+
+func (l *Log) streamPage(ctx context.Context, stream string, o esdb.ReadStreamOptions, n int) (page, error) {
 	o.Deadline = &l.timeout
-	page, err := do(ctx, l.calls, func(ctx context.Context, c *esdb.Client) ([]*esdb.RecordedEvent, error) {
-		return drain(c.ReadStream(ctx, stream, o, uint64(n)))
+	p, err := do(ctx, l.calls, func(ctx context.Context, c *esdb.Client) (page, error) {
+		s, err := c.ReadStream(ctx, stream, o, uint64(n))
+		return drain(s, err, n, page{}, func(*esdb.RecordedEvent) bool { return true })
 	})
 	if isNotFound(err) {
-		return nil, nil
+		return page{}, nil
 	}
-	return page, coded(err)
+	return p, coded(err)
 }
 
-func (l *Log) allPage(ctx context.Context, o esdb.ReadAllOptions, n int) ([]*esdb.RecordedEvent, error) {
+// allPage reads n events and leaves out what is not ours and what is not behind a position.
+func (l *Log) allPage(ctx context.Context, o esdb.ReadAllOptions, n int, after uint64) (page, error) {
 	o.Deadline = &l.timeout
-	page, err := do(ctx, l.feeds, func(ctx context.Context, c *esdb.Client) ([]*esdb.RecordedEvent, error) {
-		return drain(c.ReadAll(ctx, o, uint64(n)))
+	p, err := do(ctx, l.feeds, func(ctx context.Context, c *esdb.Client) (page, error) {
+		s, err := c.ReadAll(ctx, o, uint64(n))
+		return drain(s, err, n, page{last: after}, func(e *esdb.RecordedEvent) bool { return e.Position.Commit > after && !isSystem(e) })
 	})
-	return page, coded(err)
+	return p, coded(err)
 }
 
-// drain reads a read stream to its end and closes it. An error drops what was read: the page is read again as a whole.
-func drain(s *esdb.ReadStream, err error) ([]*esdb.RecordedEvent, error) {
+// drain reads a read stream to its end, or to the page's, and closes it. An error drops what was read: the page is read again
+// as a whole.
+func drain(s *esdb.ReadStream, err error, n int, p page, ours func(*esdb.RecordedEvent) bool) (page, error) {
 	if err != nil {
-		return nil, err
+		return page{}, err
 	}
 	defer s.Close()
-	var page []*esdb.RecordedEvent
-	for {
-		e, err := s.Recv()
+	for read, size := 0, 0; ; {
+		resolved, err := s.Recv()
 		if errors.Is(err, io.EOF) {
-			return page, nil
+			p.more = read == n
+			return p, nil
 		}
 		if err != nil {
-			return nil, err
+			return page{}, err
 		}
-		page = append(page, e.OriginalEvent())
+		e := resolved.OriginalEvent()
+		p.last, p.revision = max(p.last, e.Position.Commit), e.EventNumber
+		if ours(e) {
+			p.events = append(p.events, recorded(e))
+		}
+		read++
+		if size += len(e.Data) + len(e.UserMetadata); size >= pageBytes {
+			p.more = true
+			return p, nil
+		}
 	}
 }
 
