@@ -25,6 +25,7 @@ verify: ## formatting, vet, linter, generated files, module files
 generate: ## make what gqlgen and protobuf generate anew
 	@scripts/setup protoc:protobuf-compiler
 	@agent/protocol/generate.sh
+	@adapters/eventnode/operations/generate.sh
 	@go tool gqlgen generate
 
 bench: setup build ## the figures of docs/benchmarks.md
@@ -32,5 +33,6 @@ bench: setup build ## the figures of docs/benchmarks.md
 
 soak: setup build ## long suites: kill -9 during onboardings, ten times over
 	@TENURE_SOAK=1 go test -timeout 60m -run 'Soak|Kill' -v ./integration
+	@TENURE_SOAK=1 go test -timeout 30m -run TestDamageIsNeverServed -v ./adapters/eventnode
 
 .PHONY: help setup build run test verify generate bench soak

@@ -103,7 +103,7 @@ func defaults[T comparable](v *T, to T) {
 
 // ErrOtherLog says that the checkpoint belongs to another log than the one that is read. The read side is a cache: it can
 // be deleted.
-var ErrOtherLog = errors.New("the read side was made from another log")
+var ErrOtherLog = errors.New("the read side was made from another log, or from this one before it was restored or copied; it can be made again: delete its database, or DIR/readside of a dev, and start again")
 
 // Run keeps the group going until ctx ends, which is no error. It returns early only with ErrOtherLog. When it meets what
 // only a newer release knows it gives the lease up for good, says so in Status and goes on following the checkpoint.

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tenure-dev/tenure/adapters/eventstore"
 	"github.com/tenure-dev/tenure/adapters/gateway"
 	"github.com/tenure-dev/tenure/adapters/keystore"
@@ -55,7 +57,7 @@ func Registry() *domain.Registry {
 	return domain.NewRegistry(catalogs...)
 }
 
-// Config is what a control plane is made of. All is required but Sole, Heartbeat and Logger.
+// Config is what a control plane is made of. All is required but Sole, Heartbeat, Metrics and Logger.
 type Config struct {
 	EventStore string // esdb://…
 	Postgres   string // of the read side: postgresql://…
@@ -66,7 +68,8 @@ type Config struct {
 	Owner      string // under which this process takes leases: no two that run at once may share it
 	// Sole says that no other control plane writes to this log, now or from before.
 	Sole      bool
-	Heartbeat time.Duration // of agents; 5 s when zero
+	Heartbeat time.Duration        // of agents; 5 s when zero
+	Metrics   *prometheus.Registry // what /metrics serves; one of NewMetrics when nil
 	Logger    *slog.Logger
 }
 
@@ -91,6 +94,9 @@ type System struct {
 func Start(ctx context.Context, c Config) (s *System, err error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics()
 	}
 	if c.Heartbeat == 0 {
 		c.Heartbeat = 5 * time.Second
@@ -176,7 +182,7 @@ func Start(ctx context.Context, c Config) (s *System, err error) {
 	api := graphql.NewHandler(graphql.Config{Commands: s.Bus, Sagas: graphql.NamedSagas{States: s.Bus, Names: names}, Reads: reads{s.Reader},
 		Live: live{s.Group}, Sealer: keys, Tokens: s.Gateway, Auth: graphql.StaticToken(c.Token, "operator"), Logger: c.Logger.With("part", "graphql"),
 		Introspection: true})
-	web := &http.Server{Handler: s.mux(api), ReadHeaderTimeout: 10 * time.Second,
+	web := &http.Server{Handler: s.mux(api, MetricsHandler(c.Metrics)), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(c.Logger.With("part", "http").Handler(), slog.LevelDebug)}
 	s.serves("http listener", web, func() error { return web.Serve(c.HTTP) })
 	s.onStop(func(ctx context.Context) { _ = api.Close(ctx) })

@@ -132,7 +132,8 @@ func (d *dev) start(ctx context.Context, web, agents, log net.Listener) (err err
 	if err := d.startClusters(ctx); err != nil {
 		return err
 	}
-	d.node, err = eventnode.Open(eventnode.Options{Dir: filepath.Join(d.Dir, "log"), Listener: log, Logger: d.Logger.With("part", "node"), Now: time.Now})
+	metrics := NewMetrics()
+	d.node, err = eventnode.Open(eventnode.Options{Dir: filepath.Join(d.Dir, "log"), Listener: log, Logger: d.Logger.With("part", "node"), Now: time.Now, Metrics: metrics})
 	if err != nil {
 		return err
 	}
@@ -144,7 +145,7 @@ func (d *dev) start(ctx context.Context, web, agents, log net.Listener) (err err
 		readside = d.readside.URL("postgres")
 	}
 	if d.system, err = Start(ctx, Config{EventStore: d.url, Postgres: readside, KeyDir: filepath.Join(d.Dir, "keys"), HTTP: web, Gateway: agents,
-		Token: d.Token, Owner: "dev", Sole: true, Heartbeat: 2 * time.Second, Logger: d.Logger}); err != nil {
+		Token: d.Token, Owner: "dev", Sole: true, Heartbeat: 2 * time.Second, Metrics: metrics, Logger: d.Logger}); err != nil {
 		return err
 	}
 	return d.startAgent(ctx, "https://"+agents.Addr().String())

@@ -7,11 +7,12 @@ import (
 	"github.com/tenure-dev/tenure/graphql"
 )
 
-// mux serves the API, its explorer and the probes.
-func (s *System) mux(api http.Handler) http.Handler {
+// mux serves the API, its explorer, the probes and the metrics.
+func (s *System) mux(api, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/graphql", api)
 	mux.Handle("/{$}", graphql.NewExplorer("/graphql"))
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		switch st := s.Group.Status(); {

@@ -61,7 +61,9 @@ func (a *appendCall) Message(b []byte) {
 	}
 	if !a.begun {
 		a.begun = true
-		a.wrong = a.readOptions(message(b).bytes(1))
+		if a.wrong = a.readOptions(message(b).bytes(1)); a.wrong == nil {
+			a.wrong = a.node.allow(a.call.Context(), writeStream, a.stream)
+		}
 		return
 	}
 	at := len(a.memory)
@@ -113,6 +115,7 @@ func (a *appendCall) answer(b []byte) {
 }
 
 func (a *appendCall) fail(err error) {
+	a.node.metrics.refused.Add(1)
 	a.call.Fail(statusOf(err))
 	a.release()
 }

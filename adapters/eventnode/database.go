@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -14,7 +15,9 @@ import (
 
 const (
 	// formatVersion is that of keys.go and record.go. A program refuses what a newer one has written.
-	formatVersion = 1
+	formatVersion = 2
+	// markedFormat is the first version whose directories have a mark, and whose records may be removed.
+	markedFormat = 2
 	// pebbleFormat is pinned: a newer one would shut out the program that wrote the directory.
 	pebbleFormat = pebble.FormatValueSeparation
 
@@ -24,12 +27,17 @@ const (
 
 // database is the directory with everything in it.
 type database struct {
-	db    *pebble.DB
-	lock  *pebble.Lock
-	broke atomic.Pointer[error]
-	log   *slog.Logger
+	dir    string
+	fs     vfs.FS
+	db     *pebble.DB
+	lock   *pebble.Lock
+	marked uint64 // what the mark says
+	broke  atomic.Pointer[error]
+	log    *slog.Logger
 }
 
+// openDatabase opens a directory for writing, or creates it. It looks at what is there before it changes anything: Pebble
+// deletes files that it does not know, and a damaged directory must be kept as it is.
 func openDatabase(dir string, fs vfs.FS, logger *slog.Logger) (*database, error) {
 	if fs == nil {
 		fs = vfs.Default
@@ -37,15 +45,32 @@ func openDatabase(dir string, fs vfs.FS, logger *slog.Logger) (*database, error)
 	if err := fs.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("eventnode: %w", err)
 	}
-	lock, err := pebble.LockDirectory(dir, fs)
-	if err != nil {
+	d := &database{dir: dir, fs: fs, log: logger}
+	var err error
+	if d.lock, err = pebble.LockDirectory(dir, fs); err != nil {
+		if _, unusable := errors.AsType[*os.PathError](err); unusable {
+			return nil, fmt.Errorf("eventnode: %w", err)
+		}
 		return nil, fmt.Errorf("eventnode: %s is in use by another process: %w", dir, err)
 	}
-	d := &database{lock: lock, log: logger}
+	if err = d.examine(); err == nil {
+		err = d.open(false)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.lock.Close())
+	}
+	if err := d.settle(); err != nil {
+		return nil, errors.Join(err, d.db.Close(), d.lock.Close())
+	}
+	return d, nil
+}
+
+func (d *database) open(readOnly bool) (err error) {
 	options := &pebble.Options{
-		FS:                          fs,
-		Lock:                        lock,
+		FS:                          d.fs,
+		Lock:                        d.lock,
 		Logger:                      d,
+		ReadOnly:                    readOnly,
 		FormatMajorVersion:          pebbleFormat,
 		CacheSize:                   64 << 20,
 		MemTableSize:                32 << 20,
@@ -56,31 +81,102 @@ func openDatabase(dir string, fs vfs.FS, logger *slog.Logger) (*database, error)
 	for i := range options.Levels {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most ids looked up are new
 	}
-	if d.db, err = pebble.Open(dir, options); err != nil {
-		return nil, errors.Join(fmt.Errorf("eventnode: cannot open %s: %w", dir, err), lock.Close())
+	if d.db, err = pebble.Open(d.dir, options); err != nil {
+		err = fmt.Errorf("eventnode: cannot open %s: %w", d.dir, err)
 	}
-	if err := d.checkFormat(dir); err != nil {
-		return nil, errors.Join(err, d.close())
-	}
-	return d, nil
+	return err
 }
 
-// checkFormat compares the version of what is stored with ours, and writes ours into a new database.
-func (d *database) checkFormat(dir string) error {
+// exists says whether the directory holds a database.
+func (d *database) exists() (bool, error) {
+	found, err := pebble.Peek(d.dir, d.fs)
+	if err != nil {
+		return false, fmt.Errorf("eventnode: cannot open %s: %w", d.dir, err)
+	}
+	return found.Exists, nil
+}
+
+// examine refuses what this program must not open: what a newer one has written, and what has lost its end.
+func (d *database) examine() (err error) {
+	m, marked, err := readMark(d.fs, d.dir)
+	if err != nil {
+		return err
+	}
+	d.marked = m.end
+	exists, err := d.exists()
+	switch {
+	case err != nil:
+		return err
+	case m.format > formatVersion:
+		return d.tooNew(m.format)
+	case !exists && m.end >= firstPosition:
+		return d.tooShort(firstPosition - 1)
+	case !exists:
+		return nil
+	}
+	if err := d.open(true); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.db.Close()) }()
+	format, err := d.format()
+	if err != nil {
+		return err
+	}
+	next, err := d.next()
+	switch {
+	case err != nil:
+		return d.damaged(err)
+	case format > formatVersion:
+		return d.tooNew(format)
+	case next-1 < m.end:
+		return d.tooShort(next - 1)
+	case format >= markedFormat && !marked:
+		return fmt.Errorf("eventnode: %s is missing, so nobody can say where the log must end: restore %s from a backup", d.fs.PathJoin(d.dir, markFile), d.dir)
+	}
+	return nil
+}
+
+func (d *database) tooNew(format uint32) error {
+	return fmt.Errorf("eventnode: %s is in format version %d, and this program knows versions up to %d", d.dir, format, formatVersion)
+}
+
+func (d *database) tooShort(end uint64) error {
+	return fmt.Errorf("eventnode: %s is damaged: its log ends at position %d and had reached %d: restore it from a backup", d.dir, end, d.marked)
+}
+
+func (d *database) damaged(err error) error {
+	return fmt.Errorf("eventnode: %s is damaged: %w", d.dir, err)
+}
+
+// settle brings a directory to the present format. The mark comes first: a directory of this format without one is damaged.
+func (d *database) settle() error {
+	format, err := d.format()
+	if err != nil || format == formatVersion {
+		return err
+	}
+	next, err := d.next()
+	if err != nil {
+		return d.damaged(err)
+	}
+	if err := d.reached(next - 1); err != nil {
+		return err
+	}
+	return d.db.Set([]byte{tableFormat}, binary.BigEndian.AppendUint32(nil, formatVersion), pebble.Sync)
+}
+
+// format is the version of what is stored, 0 for a new database.
+func (d *database) format() (uint32, error) {
 	value, closer, err := d.db.Get([]byte{tableFormat})
 	if errors.Is(err, pebble.ErrNotFound) {
-		return d.db.Set([]byte{tableFormat}, binary.BigEndian.AppendUint32(nil, formatVersion), pebble.Sync)
+		return 0, nil
 	} else if err != nil {
-		return err
+		return 0, d.damaged(err)
 	}
 	defer closer.Close()
 	if len(value) != 4 {
-		return fmt.Errorf("eventnode: %s is no event log", dir)
+		return 0, fmt.Errorf("eventnode: %s is no event log", d.dir)
 	}
-	if found := binary.BigEndian.Uint32(value); found > formatVersion {
-		return fmt.Errorf("eventnode: %s is in format version %d, and this program knows versions up to %d", dir, found, formatVersion)
-	}
-	return nil
+	return binary.BigEndian.Uint32(value), nil
 }
 
 // next is the position after the last record.
@@ -94,10 +190,28 @@ func (d *database) next() (uint64, error) {
 		return firstPosition, it.Error()
 	}
 	value, err := it.ValueAndErr()
-	return logKeyPosition(it.Key()) + span(len(value)), err
+	return logKeyPosition(it.Key()) + spanOf(value), err
 }
 
-func (d *database) close() error { return errors.Join(d.db.Close(), d.lock.Close()) }
+// close leaves a directory at rest: everything in tables, nothing in the write-ahead log, and the mark at the log's end.
+func (d *database) close() error {
+	var err error
+	if d.fatal() == nil {
+		err = d.rest()
+	}
+	return errors.Join(err, d.db.Close(), d.lock.Close())
+}
+
+func (d *database) rest() error {
+	if err := d.db.Flush(); err != nil {
+		return err
+	}
+	next, err := d.next()
+	if err != nil {
+		return d.damaged(err)
+	}
+	return d.reached(next - 1)
+}
 
 // fatal is what Pebble could not go on from, nil if nothing.
 func (d *database) fatal() error {

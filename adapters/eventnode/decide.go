@@ -12,7 +12,7 @@ type facts struct {
 
 // history answers which events a stream has. Both look at the log, so they are durable.
 type history interface {
-	// idAt is the id of the event at a revision from 0 to current.
+	// idAt is the id of the event at a revision from 0 to current; nil, which no event has, if it has been scavenged.
 	idAt(revision int64) (uuid.UUID, error)
 	// firstPlace is the revision at which an id was used for the first time, if that was in this stream.
 	firstPlace(id uuid.UUID) (revision int64, found bool, err error)

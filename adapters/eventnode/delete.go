@@ -48,6 +48,9 @@ func (s *streamsService) remove(ctx context.Context, kind writeKind, req string,
 	if err == nil {
 		err = w.to(stream.GetStreamName())
 	}
+	if err == nil {
+		err = s.node.allow(ctx, deleteStream, w.stream)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -10,6 +10,12 @@
 // A position is the place of a record in the log: cumulative, above 0, strictly increasing and not dense.
 //
 // The node answers as a real EventStoreDB 24.10 does in insecure mode. Where a real server answers by accident (UNKNOWN,
-// or not at all), this one answers INVALID_ARGUMENT. Persistent subscriptions, BatchAppend, users and TLS are not
-// offered: their calls are UNIMPLEMENTED and ServerFeatures does not name them.
+// or not at all), this one answers INVALID_ARGUMENT. BatchAppend is not
+// offered: its calls are UNIMPLEMENTED and ServerFeatures does not name it. With Options.TLS and Options.Users it answers
+// users only, and follows a real server's default access lists.
+//
+// Persistent subscriptions are groups (persistent_group.go). One goroutine offers what is appended to the groups of its
+// stream; a group that has fallen behind reads from the disk. What a group has to remember lies in streams of its own.
+// A group's checkpoint never passes an event that is neither acknowledged nor parked for certain, so each is delivered at
+// least once, however the node ends.
 package eventnode

@@ -83,7 +83,7 @@ func startRig(t testing.TB, r *rig) *rig {
 
 func (r *rig) up() {
 	r.t.Helper()
-	node, err := Open(Options{Dir: "log", Addr: "127.0.0.1:0", Now: r.clock.now, fs: r.fs, ringEvents: r.ring})
+	node, err := Open(Options{Dir: "log", Addr: "127.0.0.1:0", Now: r.clock.now, fs: r.fs, ringEvents: r.ring, ticks: make(chan time.Time)})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -15,6 +15,9 @@ const (
 	tableIDs    byte = 0x03 // event id, position -> revision, stream; the first of an id counts
 )
 
+// importedKey holds the last position that another log has given. Up to it, positions and revisions may have gaps.
+var importedKey = []byte{tableFormat, 1}
+
 const (
 	positionKeySize = 9
 	idKeySize       = 25
@@ -43,6 +46,18 @@ func appendIndexPrefix(b []byte, stream string) []byte {
 
 func appendIndexKey(b []byte, stream string, revision int64) []byte {
 	return binary.BigEndian.AppendUint64(appendIndexPrefix(b, stream), uint64(revision))
+}
+
+// indexKeyStream is the stream of an entry of the index; ok is false for a key that nobody wrote.
+func indexKeyStream(key []byte) (stream string, ok bool) {
+	if len(key) < 1 {
+		return "", false
+	}
+	size, n := binary.Uvarint(key[1:])
+	if n <= 0 || uint64(len(key)) != uint64(1+n+8)+size {
+		return "", false
+	}
+	return string(key[1+n : len(key)-8]), true
 }
 
 func indexKeyRevision(key []byte) int64 {

@@ -2,7 +2,9 @@ package eventnode
 
 import (
 	"errors"
+	"fmt"
 	"sort"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -13,17 +15,23 @@ import (
 // which it may look.
 type eventLog struct {
 	db *pebble.DB
+	// removed is the watermark by which the last scavenged events were found to be hidden. A reader with an older one would
+	// look for what was valid then.
+	removed *atomic.Uint64
 }
+
+func newEventLog(db *pebble.DB) eventLog { return eventLog{db, new(atomic.Uint64)} }
 
 // extent is what a stream consists of.
 type extent struct {
 	current    int64 // last revision, -1 for a stream without events
+	position   uint64
 	tombstoned bool
 }
 
-// index returns an iterator over the places of all streams and ids. The caller closes it.
+// index returns an iterator over all records, places and ids, as they are at this moment. The caller closes it.
 func (l eventLog) index() (*pebble.Iterator, error) {
-	return l.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableIndex}, UpperBound: []byte{tableIDs + 1}})
+	return l.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tableLog}, UpperBound: []byte{tableIDs + 1}})
 }
 
 // extent finds a stream's last event at or below the watermark.
@@ -42,13 +50,13 @@ func (l eventLog) extent(index *pebble.Iterator, stream string, watermark uint64
 		}
 		p, ok := indexPlace(key, value)
 		if !ok {
-			return x, errors.New("eventnode: the index of stream " + stream + " is damaged")
+			return x, damagedIndex(stream)
 		}
 		if p.position > watermark {
 			continue
 		}
 		if p.revision != deletedRevision {
-			x.current = p.revision
+			x.current, x.position = p.revision, p.position
 			break
 		}
 		x.tombstoned = true
@@ -70,17 +78,52 @@ func (l eventLog) gone(index *pebble.Iterator, stream string, own extent, waterm
 
 // metadataEvent finds the event that holds a stream's metadata; found is false if there is none.
 func (l eventLog) metadataEvent(index *pebble.Iterator, stream string, watermark uint64) (e event, found bool, err error) {
-	metastream := metastreamOf(stream)
-	x, err := l.extent(index, metastream, watermark)
+	x, err := l.extent(index, metastreamOf(stream), watermark)
 	if err != nil || x.tombstoned || x.current < 0 {
 		return event{}, false, err
 	}
-	p, found, err := l.place(metastream, x.current)
-	if err != nil || !found {
-		return event{}, false, err
-	}
-	e, err = l.event(p.position)
+	e, err = eventAt(index, x.position)
 	return e, err == nil, err
+}
+
+// metadata is what governs a stream's readers.
+func (l eventLog) metadata(index *pebble.Iterator, stream string, watermark uint64) (streamMetadata, error) {
+	if isMetastream(stream) {
+		return metastreamMetadata, nil
+	}
+	e, found, err := l.metadataEvent(index, stream, watermark)
+	if err != nil || !found {
+		return streamMetadata{}, err
+	}
+	return parseMetadata(e.data, e.is(flagJSON)), nil
+}
+
+// eventAt reads the record at a position that the index has.
+func eventAt(index *pebble.Iterator, position uint64) (event, error) {
+	key := logKey(position)
+	if !index.SeekGE(key) || string(index.Key()) != string(key) {
+		return event{}, errors.Join(index.Error(), missingRecord(position))
+	}
+	value, err := index.ValueAndErr()
+	if err != nil {
+		return event{}, err
+	}
+	return open(position, append([]byte(nil), value...))
+}
+
+func missingRecord(position uint64) error {
+	return fmt.Errorf("eventnode: the record at position %d is missing", position)
+}
+
+// firstRevision is that of the first event that a stream still has, as far as up to current; current+1 if it has none.
+// What lies below it has been scavenged.
+func (l eventLog) firstRevision(index *pebble.Iterator, stream string, current int64) (int64, error) {
+	prefix := appendIndexPrefix(nil, stream)
+	key := appendIndexKey(nil, stream, 0)
+	if !index.SeekGE(key) || len(index.Key()) != len(key) || string(index.Key()[:len(prefix)]) != string(prefix) {
+		return current + 1, index.Error()
+	}
+	return min(indexKeyRevision(index.Key()), current+1), nil
 }
 
 // place looks up where a revision of a stream lies.
@@ -95,7 +138,7 @@ func (l eventLog) place(stream string, revision int64) (p place, found bool, err
 	defer closer.Close()
 	p, ok := indexPlace(key, value)
 	if !ok {
-		return place{}, false, errors.New("eventnode: the index of stream " + stream + " is damaged")
+		return place{}, false, damagedIndex(stream)
 	}
 	return p, true, nil
 }
@@ -157,6 +200,7 @@ func (l eventLog) visible(stream string, watermark uint64, now time.Time) (visib
 		return visible{}, err
 	}
 	defer index.Close()
+	watermark = max(watermark, l.removed.Load()) // after the index was taken, which may lack what was removed
 	x, err := l.extent(index, stream, watermark)
 	if err != nil {
 		return visible{}, err
@@ -165,28 +209,25 @@ func (l eventLog) visible(stream string, watermark uint64, now time.Time) (visib
 	if v.tombstoned, err = l.gone(index, stream, x, watermark); err != nil || v.tombstoned {
 		return v, err
 	}
-	meta := metastreamMetadata
-	if !isMetastream(stream) {
-		e, found, err := l.metadataEvent(index, stream, watermark)
-		if err != nil {
-			return v, err
-		}
-		meta = streamMetadata{}
-		if found {
-			meta = parseMetadata(e.data, e.is(flagJSON))
-		}
+	meta, err := l.metadata(index, stream, watermark)
+	if err != nil {
+		return v, err
 	}
 	v.missing = x.current < 0 || meta.softDeleted()
 	if v.missing {
 		return v, nil
 	}
-	v.from, err = l.firstVisible(stream, x.current, meta, now)
+	v.from, err = l.firstVisible(index, stream, x.current, meta, now)
 	return v, err
 }
 
 // firstVisible is the first revision that metadata lets through, above current if it lets none.
-func (l eventLog) firstVisible(stream string, current int64, meta streamMetadata, now time.Time) (int64, error) {
-	from := meta.truncateBefore
+func (l eventLog) firstVisible(index *pebble.Iterator, stream string, current int64, meta streamMetadata, now time.Time) (int64, error) {
+	from, err := l.firstRevision(index, stream, current)
+	if err != nil {
+		return 0, err
+	}
+	from = max(from, meta.truncateBefore)
 	if meta.maxCount > 0 {
 		from = max(from, current-meta.maxCount+1)
 	}
@@ -198,7 +239,7 @@ func (l eventLog) firstVisible(stream string, current int64, meta streamMetadata
 	oldest := ticks(now.Add(-meta.maxAge))
 	var failed error
 	n := sort.Search(int(current-from+1), func(i int) bool {
-		created, err := l.createdAt(stream, from+int64(i))
+		created, err := l.createdAt(index, stream, from+int64(i))
 		if err != nil {
 			failed = err
 			return true
@@ -208,16 +249,27 @@ func (l eventLog) firstVisible(stream string, current int64, meta streamMetadata
 	return from + int64(n), failed
 }
 
-func (l eventLog) createdAt(stream string, revision int64) (int64, error) {
-	p, found, err := l.place(stream, revision)
+// createdAt is when a stream's event of a revision was written, or the next one that is there: an imported stream may have
+// gaps.
+func (l eventLog) createdAt(index *pebble.Iterator, stream string, revision int64) (int64, error) {
+	key := appendIndexKey(nil, stream, revision)
+	if !index.SeekGE(key) || len(index.Key()) != len(key) || string(index.Key()[:len(key)-8]) != string(key[:len(key)-8]) {
+		return 0, errors.Join(index.Error(), fmt.Errorf("eventnode: revision %d of stream %q is missing", revision, stream))
+	}
+	value, err := index.ValueAndErr()
 	if err != nil {
 		return 0, err
 	}
-	if !found {
-		return 0, errors.New("eventnode: a revision of stream " + stream + " is missing")
+	p, ok := indexPlace(index.Key(), value)
+	if !ok {
+		return 0, damagedIndex(stream)
 	}
-	e, err := l.event(p.position)
+	e, err := eventAt(index, p.position)
 	return e.created, err
+}
+
+func damagedIndex(stream string) error {
+	return fmt.Errorf("eventnode: the index of stream %q is damaged", stream)
 }
 
 // pageBytes bounds what a reader copies at a time; an iterator is open only while a page is copied, so that a slow
@@ -323,14 +375,16 @@ func (l eventLog) stream(p *page, stream string, from, to int64, backwards bool,
 		}
 		place, ok := indexPlace(it.Key(), value)
 		if !ok {
-			return from, false, errors.New("eventnode: the index of stream " + stream + " is damaged")
+			return from, false, damagedIndex(stream)
 		}
 		record, closer, err := l.db.Get(appendLogKey(buf[:0], place.position))
 		if err != nil {
 			return from, false, err
 		}
 		size += len(record)
-		err = p.add(place.position, record, true)
+		if len(record) > 0 && record[0]&flagEvent != 0 { // else it has just been scavenged
+			err = p.add(place.position, record, true)
+		}
 		if err := errors.Join(err, closer.Close()); err != nil {
 			return from, false, err
 		}

@@ -2,6 +2,7 @@ package eventnode
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,11 +11,15 @@ import (
 	"time"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/gossip"
+	ps "github.com/EventStore/EventStore-Client-Go/v4/protos/persistent"
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/serverfeatures"
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/credentials"
 
+	"github.com/tenure-dev/tenure/adapters/eventnode/operations"
 	"github.com/tenure-dev/tenure/adapters/eventnode/rpc"
 )
 
@@ -29,13 +34,21 @@ type Options struct {
 	// AdvertiseHost is the name under which clients that discover the node by gossip reach it. It defaults to the host
 	// the node listens on, or to 127.0.0.1 if that is every address.
 	AdvertiseHost string
+	// TLS makes the node speak TLS, and answer nobody but Users. Both are given, or neither: then everybody may do everything,
+	// so only this machine should reach it.
+	TLS *tls.Config
+	// Users are those whom the node answers.
+	Users *Users
+	// Metrics gets the node's collector for as long as it is open. It defaults to none.
+	Metrics prometheus.Registerer
 	// Logger gets what the owner of the node should know. It defaults to none.
 	Logger *slog.Logger
 	// Now is the clock: events are stamped with it, and $maxAge is measured by it. Required.
 	Now func() time.Time
 
-	fs         vfs.FS // defaults to the disk
-	ringEvents int    // events that live subscribers may lag behind; 0 is ringEvents
+	fs         vfs.FS           // defaults to the disk
+	ringEvents int              // events that live subscribers may lag behind; 0 is ringEvents
+	ticks      <-chan time.Time // of persistent subscriptions; defaults to one a second
 }
 
 const (
@@ -50,15 +63,18 @@ const (
 
 // Node is an event store that serves the EventStoreDB protocol. Its methods may be called from any goroutine.
 type Node struct {
-	options  Options
-	log      eventLog
-	database *database
-	ring     *ring
-	writer   *writer
-	listener net.Listener
-	server   *rpc.Server
-	instance uuid.UUID
-	logger   *slog.Logger
+	options    Options
+	log        eventLog
+	database   *database
+	ring       *ring
+	writer     *writer
+	persistent *groupKeeper
+	scavenges  *scavenges
+	listener   net.Listener
+	server     *rpc.Server
+	metrics    *metrics
+	instance   uuid.UUID
+	logger     *slog.Logger
 
 	halt      sync.Once
 	stop      chan struct{} // closed when open reads have to end
@@ -79,6 +95,8 @@ func Open(options Options) (*Node, error) {
 		return nil, errors.New("eventnode: Options.Dir is missing")
 	case options.Addr == "" && options.Listener == nil:
 		return nil, errors.New("eventnode: Options.Addr is missing")
+	case (options.TLS == nil) != (options.Users == nil):
+		return nil, errors.New("eventnode: Options.TLS and Options.Users go together")
 	}
 	n := &Node{options: options, stop: make(chan struct{}), instance: uuid.New(), logger: options.Logger}
 	if n.logger == nil {
@@ -91,7 +109,7 @@ func Open(options Options) (*Node, error) {
 	if n.database, err = openDatabase(options.Dir, options.fs, n.logger); err != nil {
 		return nil, err
 	}
-	n.log = eventLog{n.database.db}
+	n.log = newEventLog(n.database.db)
 	next, err := n.database.next()
 	if err != nil {
 		return nil, errors.Join(err, n.database.close())
@@ -103,20 +121,40 @@ func Open(options Options) (*Node, error) {
 	}
 	n.ring = newRing(next-1, n.options.ringEvents, ringBytes)
 	n.writer = newWriter(n.log, n.ring, next, n.now, n.database.fatal)
+	n.metrics = newMetrics(n)
+	n.writer.metrics = n.metrics
+	n.persistent = newGroupKeeper(n)
+	n.scavenges = &scavenges{node: n}
 	n.server = n.newServer()
+	n.metrics.methods(n.server.Methods())
 	n.committer.Go(n.commit)
+	n.committer.Go(n.keepMark)
 	if next == firstPosition {
 		if err := n.firstEvents(); err != nil {
 			return nil, errors.Join(err, n.Close(context.Background()))
+		}
+	}
+	if err := n.persistent.begin(); err != nil {
+		return nil, errors.Join(err, n.Close(context.Background()))
+	}
+	if options.Metrics != nil {
+		if err := options.Metrics.Register(n.metrics); err != nil {
+			return nil, errors.Join(fmt.Errorf("eventnode: %w", err), n.Close(context.Background()))
 		}
 	}
 	return n, nil
 }
 
 func (n *Node) newServer() *rpc.Server {
-	server := rpc.New(rpc.Options{MaxMessage: maxRequest, MaxCalls: maxCalls, Logger: n.logger})
+	o := rpc.Options{MaxMessage: maxRequest, MaxCalls: maxCalls, Idle: n.writer.drive, Observe: n.metrics.called, Logger: n.logger}
+	if n.options.TLS != nil {
+		o.TLS, o.Admit = credentials.NewTLS(n.options.TLS), n.admit
+	}
+	server := rpc.New(o)
 	api.RegisterStreamsServer(server, &streamsService{node: n})
 	server.RegisterDirect(api.Streams_Append_FullMethodName, n.beginAppend)
+	ps.RegisterPersistentSubscriptionsServer(server, &persistentService{node: n})
+	operations.Register(server, &upkeepService{node: n})
 	gossip.RegisterGossipServer(server, &gossipService{node: n})
 	serverfeatures.RegisterServerFeaturesServer(server, &featuresService{})
 	return server
@@ -177,8 +215,14 @@ func (n *Node) Close(ctx context.Context) error {
 		})
 		stopping.Wait()
 		_ = n.listener.Close() // the server has closed it, unless it never served
+		n.persistent.end()
+		n.scavenges.end()
 		n.writer.queue.finish()
 		n.committer.Wait()
+		if n.options.Metrics != nil {
+			n.options.Metrics.Unregister(n.metrics)
+		}
+		n.metrics.close()
 		n.closed = n.database.close()
 		if n.err != nil {
 			n.closed = nil // it is broken, and Err has said so

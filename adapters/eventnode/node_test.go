@@ -161,7 +161,7 @@ func TestFeaturesAndGossip(t *testing.T) {
 		t.Error(features.EventStoreServerVersion)
 	}
 	for _, m := range features.Methods {
-		if m.MethodName == "batchappend" || strings.Contains(m.ServiceName, "persistent") {
+		if m.MethodName == "batchappend" {
 			t.Errorf("%s is advertised", m.MethodName)
 		}
 	}

@@ -7,6 +7,7 @@ type queue struct {
 	mu      sync.Mutex
 	arrived sync.Cond
 	writes  []*write
+	called  bool // somebody is wanted to take them
 	last    bool // none will come any more
 	ended   bool // nobody takes any
 }
@@ -25,28 +26,40 @@ func (q *queue) push(x *write) bool {
 		return false
 	}
 	q.writes = append(q.writes, x)
-	if len(q.writes) == 1 {
-		q.arrived.Signal()
-	}
 	return true
 }
 
-// take moves writes to group until it is as large as one sync should make durable. It waits for the first, and reports
-// false when none will come.
-func (q *queue) take(group []*write) ([]*write, bool) {
+// call wakes the one that waits, if there is something to do.
+func (q *queue) call() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.writes) == 0 {
-		if q.last {
-			return group, false
-		}
-		q.arrived.Wait()
+	if len(q.writes) > 0 {
+		q.called = true
+		q.arrived.Signal()
 	}
-	return q.move(group), true
 }
 
-// more is take without waiting.
-func (q *queue) more(group []*write) []*write {
+// wake wakes the one that waits.
+func (q *queue) wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.called = true
+	q.arrived.Signal()
+}
+
+// wait ends when it is called. It reports false when no write will come any more.
+func (q *queue) wait() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.called {
+		q.arrived.Wait()
+	}
+	q.called = q.last
+	return !q.last || len(q.writes) > 0
+}
+
+// take moves writes to group, as many as one sync should make durable at most.
+func (q *queue) take(group []*write) []*write {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.move(group)
@@ -71,7 +84,7 @@ func (q *queue) move(group []*write) []*write {
 func (q *queue) finish() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.last = true
+	q.last, q.called = true, true
 	q.arrived.Signal()
 }
 

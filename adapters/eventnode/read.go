@@ -11,6 +11,9 @@ import (
 // Read answers reads of a stream or of $all, once or as a subscription.
 func (s *streamsService) Read(req *api.ReadReq, st api.Streams_ReadServer) error {
 	r, err := s.node.newRead(req.GetOptions())
+	if err == nil {
+		err = s.node.allow(st.Context(), readStream, r.name())
+	}
 	if err != nil {
 		return answer(st.Context(), err)
 	}
@@ -40,6 +43,14 @@ type read struct {
 	stream    string
 	filter    *filter
 	positions bool // tell the stream's ends, too
+}
+
+// name is what is read, as permissions know it.
+func (r *read) name() string {
+	if r.all {
+		return allStream
+	}
+	return r.stream
 }
 
 // bound is where a read starts. Value is a revision or a position.

@@ -18,6 +18,7 @@ const (
 	flagLink                     // its type is $>
 	flagDeleted                  // a tombstone
 	flagJSON                     // its content type is application/json
+	flagRemoved                  // without flagEvent: what a scavenge leaves of an event, for the sake of its position
 )
 
 const (
@@ -30,6 +31,20 @@ const positionGap = 16
 
 // span is the distance from a record to the next one, for a stored value of n bytes.
 func span(n int) uint64 { return uint64(n) + positionGap }
+
+// spanOf is the distance from a stored record to the next one. A removed one has kept that of the event it was.
+func spanOf(value []byte) uint64 {
+	if len(value) > 0 && value[0]&flagRemoved != 0 {
+		size, _ := binary.Uvarint(value[1:])
+		return span(int(size))
+	}
+	return span(len(value))
+}
+
+// appendRemoved appends what is stored instead of a value of n bytes once its event is removed.
+func appendRemoved(b []byte, n int) []byte {
+	return binary.AppendUvarint(append(b, flagRemoved), uint64(n))
+}
 
 // record is an event as it goes into the log.
 type record struct {

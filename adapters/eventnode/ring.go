@@ -69,3 +69,10 @@ func (r *ring) after(position uint64, buf []*event) ([]*event, <-chan struct{}, 
 	n := min(len(r.entries)-from, cap(buf)-len(buf))
 	return append(buf, r.entries[from:from+n]...), r.changed, true
 }
+
+// count is how many of its events come after a position.
+func (r *ring) count(position uint64) int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.entries) - sort.Search(len(r.entries), func(i int) bool { return r.entries[i].position > position })
+}

@@ -63,6 +63,8 @@ const serverVersion = "24.10.4"
 
 func (s *featuresService) GetSupportedMethods(context.Context, *shared.Empty) (*serverfeatures.SupportedMethods, error) {
 	const streams, members, features = "event_store.client.streams.streams", "event_store.client.gossip.gossip", "event_store.client.server_features.serverfeatures"
+	const groups = "event_store.client.persistent_subscriptions.persistentsubscriptions"
+	both := []string{"stream", "all"}
 	return &serverfeatures.SupportedMethods{
 		EventStoreServerVersion: serverVersion,
 		Methods: []*serverfeatures.SupportedMethod{
@@ -70,6 +72,14 @@ func (s *featuresService) GetSupportedMethods(context.Context, *shared.Empty) (*
 			{ServiceName: streams, MethodName: "append"},
 			{ServiceName: streams, MethodName: "delete"},
 			{ServiceName: streams, MethodName: "tombstone"},
+			{ServiceName: groups, MethodName: "create", Features: both},
+			{ServiceName: groups, MethodName: "update", Features: both},
+			{ServiceName: groups, MethodName: "delete", Features: both},
+			{ServiceName: groups, MethodName: "read", Features: both},
+			{ServiceName: groups, MethodName: "getinfo", Features: both},
+			{ServiceName: groups, MethodName: "replayparked", Features: both},
+			{ServiceName: groups, MethodName: "list", Features: both},
+			{ServiceName: groups, MethodName: "restartsubsystem", Features: both},
 			{ServiceName: members, MethodName: "read"},
 			{ServiceName: features, MethodName: "getsupportedmethods"},
 		},

@@ -1,10 +1,6 @@
 package eventnode
 
-import (
-	"fmt"
-
-	"github.com/google/uuid"
-)
+import "github.com/google/uuid"
 
 // streamState is what the committer remembers of a stream, everything accepted so far included.
 type streamState struct {
@@ -94,10 +90,7 @@ func (h streamHistory) idAt(revision int64) (uuid.UUID, error) {
 	if p, ok := h.state.freshPlace(revision); ok {
 		return p.id, nil
 	}
-	p, found, err := h.w.log.place(h.stream, revision)
-	if err == nil && !found {
-		err = fmt.Errorf("eventnode: revision %d of stream %q is missing", revision, h.stream)
-	}
+	p, _, err := h.w.log.place(h.stream, revision)
 	return p.id, err
 }
 

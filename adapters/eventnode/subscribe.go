@@ -21,6 +21,8 @@ type subscription struct {
 	looked  uint64 // position of the last event looked at
 	checked uint64 // position of the last checkpoint
 	since   int64  // events looked at since then
+
+	progress progress
 }
 
 func (r *read) subscription(ctx context.Context) error {
@@ -28,6 +30,7 @@ func (r *read) subscription(ctx context.Context) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
+	defer s.node.metrics.follow(s)()
 	id := uuid.NewString()
 	if err := s.message(&api.ReadResp{Content: &api.ReadResp_Confirmation{Confirmation: &api.ReadResp_SubscriptionConfirmation{SubscriptionId: id}}}); err != nil {
 		return err
@@ -161,6 +164,8 @@ func (s *subscription) catchUpStream(ctx context.Context, p *page) error {
 
 // caughtUp tells that what follows is live.
 func (s *subscription) caughtUp() error {
+	s.progress.after.Store(s.after)
+	s.progress.live.Store(true)
 	if s.filter != nil {
 		if s.looked > s.checked {
 			if err := s.checkpoint(s.looked); err != nil {
@@ -177,8 +182,10 @@ const liveBatch = 64
 
 // live delivers from the ring. It returns nil when the ring no longer has what comes next.
 func (s *subscription) live(ctx context.Context) error {
+	defer s.progress.live.Store(false)
 	buf := make([]*event, 0, liveBatch)
 	for {
+		s.progress.after.Store(s.after)
 		events, changed, ok := s.node.ring.after(s.after, buf[:0])
 		if !ok {
 			return nil

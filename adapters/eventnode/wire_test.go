@@ -84,7 +84,7 @@ func TestRequestsAreReadAsProtobufReadsThem(t *testing.T) {
 // The answer to an append is written without protobuf's help, too.
 func TestAppendAnswersAreWhatProtobufReads(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		out := outcome{revision: rapid.Int64Min(-1).Draw(t, "revision"), position: rapid.Uint64Max(1 << 62).Draw(t, "position")}
+		out := outcome{revision: rapid.Int64Min(-1).Draw(t, "revision"), position: rapid.Uint64Max(1<<62).Draw(t, "position")}
 		want := &api.AppendResp_Success{CurrentRevisionOption: &api.AppendResp_Success_CurrentRevision{CurrentRevision: uint64(out.revision)},
 			PositionOption: &api.AppendResp_Success_Position{Position: &api.AppendResp_Position{CommitPosition: out.position, PreparePosition: out.position}}}
 		if out.revision < 0 {

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"runtime"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -17,6 +17,7 @@ const (
 	writeEvents writeKind = iota
 	writeSoftDelete
 	writeTombstone
+	writeRemoval // of hidden events, by a scavenge
 )
 
 // write is a request to the committer.
@@ -27,7 +28,8 @@ type write struct {
 	numbered bool // expected was given as a revision, even if it stands for no stream
 	events   []proposedEvent
 	ids      []uuid.UUID // the events', in order
-	size     int         // bytes
+	removals []removal
+	size     int // bytes
 	out      outcome
 	replier  replier
 }
@@ -49,6 +51,7 @@ type outcome struct {
 	current  int64  // the stream's last revision, of a write whose expectation was wrong
 	revision int64  // of the last event written, or found; -1 for a stream that has none
 	position uint64 // of the same; 0 if that event is hidden
+	removed  int    // events, by a removal
 	err      error  // the node could not do it and has stopped
 }
 
@@ -69,8 +72,12 @@ type writer struct {
 	ring  *ring
 	now   func() time.Time
 	queue *queue
+	turn  sync.Mutex    // whoever has it is the committer
+	err   error         // why there is none any more
 	ended chan struct{} // closed by the owner when run has returned
 	fatal func() error  // what Pebble found fatal, if anything
+
+	metrics *metrics
 
 	next    uint64 // position of the next record
 	streams streamCache
@@ -105,6 +112,7 @@ func (w *writer) submit(ctx context.Context, x *write) (outcome, error) {
 	if !w.queue.push(x) {
 		return outcome{}, notReady()
 	}
+	w.queue.call()
 	select {
 	case out := <-done:
 		return out, out.err
@@ -121,18 +129,43 @@ func (w *writer) run() error {
 			x.replier.reply(outcome{err: notReady()})
 		}
 	}()
-	for {
-		group, ok := w.queue.take(w.group[:0])
-		if !ok {
-			return nil
+	for w.queue.wait() {
+		w.turn.Lock()
+		for w.err == nil && w.round() {
 		}
-		// Let those go first who are about to queue a write: a sync costs as much for many as for one.
-		runtime.Gosched()
-		w.group = w.queue.more(group)
-		if err := w.commit(w.group); err != nil {
+		err := w.err
+		w.turn.Unlock()
+		if err != nil {
 			return err
 		}
+		w.queue.call() // for those who found the turn taken in the meantime
 	}
+	return nil
+}
+
+// drive commits what is queued on the caller's own goroutine, unless somebody else is at it: that spares the committer being
+// woken for every group. What it leaves is the committer's.
+func (w *writer) drive() {
+	if !w.turn.TryLock() {
+		return // whoever has it will look at the queue again
+	}
+	failed := w.err != nil || w.round() && w.err != nil
+	w.turn.Unlock()
+	if failed {
+		w.queue.wake()
+		return
+	}
+	w.queue.call()
+}
+
+// round commits one group. It reports whether there was one.
+func (w *writer) round() bool {
+	w.group = w.queue.take(w.group[:0])
+	if len(w.group) == 0 {
+		return false
+	}
+	w.err = w.commit(w.group)
+	return true
 }
 
 // commit decides a group, writes it, waits for the disk, publishes it and answers. Refusals wait as well: what they are
@@ -142,17 +175,18 @@ func (w *writer) commit(group []*write) (err error) {
 	w.batch = w.log.db.NewBatch()
 	w.memory, w.events = make([]byte, 0, groupMemory(group)), nil
 	w.created = ticks(w.now())
-	for _, x := range group {
-		if err = w.apply(x); err != nil {
-			break
-		}
+	err = w.remove(group)
+	for i := 0; err == nil && i < len(group); i++ {
+		err = w.apply(group[i])
 	}
 	if w.index != nil {
 		err = errors.Join(err, w.index.Close())
 		w.index = nil
 	}
 	if err == nil && !w.batch.Empty() {
+		begun := w.now()
 		err = w.batch.Commit(pebble.Sync)
+		w.metrics.synced(group, w.now().Sub(begun))
 		if err == nil {
 			err = w.fatal()
 		}
@@ -166,6 +200,7 @@ func (w *writer) commit(group []*write) (err error) {
 	if !w.batch.Empty() {
 		w.ring.publish(w.events, w.next-1)
 	}
+	w.metrics.decided(group)
 	for _, x := range group {
 		x.replier.reply(x.out)
 	}
@@ -193,6 +228,9 @@ func (w *writer) endGroup() {
 
 // apply decides one write and adds what it writes to the batch.
 func (w *writer) apply(x *write) error {
+	if x.kind == writeRemoval {
+		return nil // remove has done it
+	}
 	s, err := w.load(x.stream)
 	if err != nil {
 		return err
@@ -393,7 +431,10 @@ func (w *writer) shownAt(stream string, s *streamState, revision int64) (uint64,
 			return 0, err
 		}
 		if meta.maxAge > 0 {
-			if created, err = w.log.createdAt(stream, revision); err != nil {
+			if err = w.openIndex(); err != nil {
+				return 0, err
+			}
+			if created, err = w.log.createdAt(w.index, stream, revision); err != nil {
 				return 0, err
 			}
 		}

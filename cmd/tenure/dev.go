@@ -23,6 +23,9 @@ TENURE_TOKEN; when unset it is made once and kept. Not for production: one machi
 			if c.Logger, err = loggerOf(cmd); err != nil {
 				return err
 			}
+			if err := checkLoopback(cmd, "node", false); err != nil {
+				return err
+			}
 			c.Dir, c.Token, c.Version = text(cmd, "data"), tokenOf(cmd), version()
 			return startError(app.Dev(cmd.Context(), c, cmd.OutOrStdout()))
 		},
@@ -31,6 +34,7 @@ TENURE_TOKEN; when unset it is made once and kept. Not for production: one machi
 	addData(f, "where everything is kept; same directory, same system after a restart")
 	f.StringVar(&c.HTTP, "http", "127.0.0.1:8080", "where GraphQL (/graphql) and its explorer (/) are served")
 	f.StringVar(&c.Node, "node", "127.0.0.1:2113", "where the embedded event node listens")
+	addInsecure(f)
 	f.StringVar(&c.Gateway, "gateway", "127.0.0.1:8443", "where agents connect")
 	f.StringVar(&c.Postgres, "postgres", "", "a Postgres for the read side; a private one when empty")
 	f.StringVar(&c.Driver, "driver", "postgres", "of the agent: postgres, or simulated")

@@ -17,7 +17,8 @@ import (
 )
 
 func logCommand() *cobra.Command {
-	return group("log", "Look at the event log itself", logReadCommand(), logTailCommand())
+	return group("log", "Look at the event log itself, copy it, back it up", logReadCommand(), logTailCommand(), logScavengeCommand(), logCheckCommand(),
+		logBackupCommand(), logVerifyCommand(), logRestoreCommand(), logCopyCommand())
 }
 
 // allStream stands for the whole log.
@@ -29,22 +30,34 @@ func addEventStore(flags *pflag.FlagSet) {
 	flags.String("eventstore", "", "address of the event store, such as esdb://127.0.0.1:2113?tls=false")
 }
 
+// logAddress is the address that the flags name.
+func logAddress(cmd *cobra.Command) (string, error) {
+	if address := text(cmd, "eventstore"); address != "" {
+		return address, nil
+	}
+	saved, found, err := readClientFile(text(cmd, "data"))
+	switch {
+	case err != nil:
+		return "", err
+	case !found:
+		return "", usage("--data: no tenure dev has run on %s; give it, or --eventstore", text(cmd, "data"))
+	}
+	return saved.EventStore, nil
+}
+
 // withLog opens the log that the flags name, and closes it after use.
 func withLog(cmd *cobra.Command, use func(context.Context, *eventstore.Log) error) error {
-	address := text(cmd, "eventstore")
-	if address == "" {
-		saved, found, err := readClientFile(text(cmd, "data"))
-		switch {
-		case err != nil:
-			return err
-		case !found:
-			return usage("--data: no tenure dev has run on %s; give it, or --eventstore", text(cmd, "data"))
-		}
-		address = saved.EventStore
+	address, err := logAddress(cmd)
+	if err != nil {
+		return err
 	}
+	return withLogAt(cmd, "--eventstore", address, use)
+}
+
+// withLogAt opens the log at an address that a flag gave.
+func withLogAt(cmd *cobra.Command, flag, address string, use func(context.Context, *eventstore.Log) error) (err error) {
 	var logger *slog.Logger // an error is one line, unless more is asked for
 	if cmd.Flags().Changed("log-level") {
-		var err error
 		if logger, err = loggerOf(cmd); err != nil {
 			return err
 		}
@@ -52,7 +65,7 @@ func withLog(cmd *cobra.Command, use func(context.Context, *eventstore.Log) erro
 	ctx := cmd.Context()
 	log, err := eventstore.Open(ctx, eventstore.Config{URL: address, Logger: logger})
 	if domain.CodeOf(err) == domain.CodeInvalid {
-		return usage("--eventstore: %s", err)
+		return usage("%s: %s", flag, err)
 	}
 	if err != nil {
 		return err

@@ -21,6 +21,8 @@ const (
 	// a connection is given up that asks and does not read.
 	outWanted = 256 << 10
 	outLimit  = 16 << 20
+	// outAtOnce is how much the reader writes itself: what surely finds room in the socket.
+	outAtOnce = 32 << 10
 )
 
 // conn is one connection. One goroutine reads it, one writes it; what is to be written is put into out by anybody.
@@ -36,13 +38,16 @@ type conn struct {
 	opening head   // of the first of them
 	allow   int    // bytes that the client may send
 	owed    int    // bytes received for which it has not been given new leave
+	taken   bool   // direct calls since the last idle moment
 
 	mu       sync.Mutex
-	more     sync.Cond // signalled when out is no longer empty, or closing
+	more     sync.Cond // signalled when the writer is called
 	out      []byte
-	writing  bool // the writer is not waiting
-	closing  bool // close when out is empty
-	leaving  bool // no new calls
+	sent     []byte // has been written: memory for out
+	writing  bool   // somebody writes, and will look at out again
+	called   bool   // the writer is to be the one
+	closing  bool   // close when out is empty
+	leaving  bool   // no new calls
 	closed   bool
 	headers  headerWriter
 	streams  map[uint32]*stream
@@ -121,6 +126,7 @@ func (c *conn) read(greeted *time.Timer) error {
 			from = 0
 		}
 		for to-from < n {
+			c.idle()
 			m, err := c.net.Read(buf[to:])
 			if to += m; err != nil && to-from < n {
 				return err
@@ -153,6 +159,31 @@ func (c *conn) read(greeted *time.Timer) error {
 		if err := c.frame(h, payload); err != nil {
 			return err
 		}
+	}
+}
+
+// idle lets direct calls be served that have been taken since the last time, and sends their answers, if they are short, from
+// here: that spares the writer being woken.
+func (c *conn) idle() {
+	if !c.taken {
+		return
+	}
+	c.taken = false
+	c.mu.Lock()
+	ours := !c.writing
+	c.writing = true
+	c.mu.Unlock()
+	c.server.options.Idle()
+	if !ours {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.out); n > 0 && n <= outAtOnce && !c.closed {
+		c.send()
+	}
+	if c.writing = false; len(c.out) > 0 || c.closing || c.closed {
+		c.kick()
 	}
 }
 
@@ -376,42 +407,47 @@ func (c *conn) control(out []byte) error {
 	return nil
 }
 
-// kick wakes the writer. It is called with the lock held.
+// kick has out written by the writer, unless somebody is at it. It is called with the lock held.
 func (c *conn) kick() {
 	if !c.writing {
-		c.writing = true
+		c.writing, c.called = true, true
 		c.more.Signal()
 	}
 }
 
-// write sends what is in out until the connection is closed.
+// write is the writer: it sends what is in out until the connection is closed.
 func (c *conn) write() {
-	var sent []byte
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		for len(c.out) == 0 {
-			if c.closing || c.closed {
-				_ = c.net.Close()
-				return
-			}
-			c.writing = false
+		for !c.called {
 			c.more.Wait()
-			c.writing = true
 		}
-		if cap(sent) > 2*outWanted {
-			sent = nil
+		c.called = false
+		for len(c.out) > 0 && !c.closed {
+			c.send()
 		}
-		sent, c.out = c.out, sent[:0]
-		c.unblock()
-		c.mu.Unlock()
-		_, err := c.net.Write(sent)
-		c.mu.Lock()
-		if err != nil {
-			c.closed = true
-			_ = c.net.Close() // the reader notices
+		if c.closing || c.closed {
+			_ = c.net.Close()
 			return
 		}
+		c.writing = false
+	}
+}
+
+// send writes what is in out now. Only whoever has set writing may call it, with the lock held.
+func (c *conn) send() {
+	if cap(c.sent) > 2*outWanted {
+		c.sent = nil
+	}
+	b := c.out
+	c.out = c.sent[:0]
+	c.unblock()
+	c.mu.Unlock()
+	_, err := c.net.Write(b)
+	c.mu.Lock()
+	if c.sent = b; err != nil {
+		c.closed = true // the reader notices, as the connection gets closed
 	}
 }
 

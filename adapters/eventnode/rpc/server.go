@@ -35,6 +35,9 @@ type Options struct {
 	// Admit is asked before a call is served, with the call's metadata in the context. What it returns becomes the
 	// handler's context, or the call's error.
 	Admit func(ctx context.Context, method string) (context.Context, error)
+	// Idle is called, on the goroutine that reads a connection, when direct calls have been taken from it and there is
+	// nothing more to be read at once.
+	Idle func()
 	// Observe is told of every call that has ended.
 	Observe func(method string, code codes.Code)
 	// Logger gets what went wrong with connections. It defaults to none.

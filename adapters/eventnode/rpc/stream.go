@@ -266,6 +266,7 @@ func (st *stream) requestEnds() error {
 	}
 	if receiver := st.receiver; receiver != nil {
 		st.receiver = nil
+		c.taken = c.server.options.Idle != nil
 		receiver.End()
 		return nil
 	}
