@@ -146,7 +146,7 @@ func Open(options Options) (*Node, error) {
 }
 
 func (n *Node) newServer() *rpc.Server {
-	o := rpc.Options{MaxMessage: maxRequest, MaxCalls: maxCalls, Idle: n.writer.drive, Observe: n.metrics.called, Logger: n.logger}
+	o := rpc.Options{MaxMessage: maxRequest, MaxCalls: maxCalls, Idle: n.writer.queue.call, Observe: n.metrics.called, Logger: n.logger}
 	if n.options.TLS != nil {
 		o.TLS, o.Admit = credentials.NewTLS(n.options.TLS), n.admit
 	}

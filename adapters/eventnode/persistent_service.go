@@ -40,8 +40,10 @@ func (s *persistentService) readCreate(o *ps.CreateReq_Options) (*settings, erro
 			err = c.startOfStream(of.Stream, "CreateReq")
 		}
 	default: // a client from before version 21
-		if c.source, err = newSource(false, o.GetStreamIdentifier(), o.GetGroupName()); err == nil { //nolint:staticcheck // it is what such a client sends
-			c.start, err = fromRevision(o.GetSettings().GetRevision()) //nolint:staticcheck // the same
+		//lint:ignore SA1019 it is what such a client sends
+		if c.source, err = newSource(false, o.GetStreamIdentifier(), o.GetGroupName()); err == nil {
+			//lint:ignore SA1019 it is what an old client sends
+			c.start, err = fromRevision(o.GetSettings().GetRevision())
 		}
 	}
 	if err == nil {
@@ -52,7 +54,8 @@ func (s *persistentService) readCreate(o *ps.CreateReq_Options) (*settings, erro
 	}
 	strategy := o.GetSettings().GetConsumerStrategy()
 	if strategy == "" {
-		strategy = o.GetSettings().GetNamedConsumerStrategy().String() //nolint:staticcheck // the client sends no other
+		//lint:ignore SA1019 the client sends no other
+		strategy = o.GetSettings().GetNamedConsumerStrategy().String()
 	}
 	return c, c.read(o.GetSettings(), strategy)
 }
@@ -79,8 +82,10 @@ func (s *persistentService) readUpdate(o *ps.UpdateReq_Options) (*settings, erro
 			err = c.startOfStream(of.Stream, "UpdateReq")
 		}
 	default:
-		if c.source, err = newSource(false, o.GetStreamIdentifier(), o.GetGroupName()); err == nil { //nolint:staticcheck // it is what an old client sends
-			c.start, err = fromRevision(o.GetSettings().GetRevision()) //nolint:staticcheck // the same
+		//lint:ignore SA1019 it is what an old client sends
+		if c.source, err = newSource(false, o.GetStreamIdentifier(), o.GetGroupName()); err == nil {
+			//lint:ignore SA1019 it is what an old client sends
+			c.start, err = fromRevision(o.GetSettings().GetRevision())
 		}
 	}
 	if err == nil {

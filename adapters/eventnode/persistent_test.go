@@ -36,7 +36,8 @@ func TestCreateGroup(t *testing.T) {
 			o.GetAll().GetFilter().Filter = &ps.CreateReq_AllOptions_FilterOptions_EventType{EventType: &ps.CreateReq_AllOptions_FilterOptions_Expression{Regex: "("}}
 		}), "InvalidArgument"}}},
 		{"of an old client", []then{given(appending("old", expectAny, "a", "b")), {creating(func(o *ps.CreateReq_Options) {
-			o.StreamOption, o.StreamIdentifier, o.Settings.Revision = nil, identifier("old"), 1 //nolint:staticcheck // that is what is tested
+			//lint:ignore SA1019 that is what is tested
+			o.StreamOption, o.StreamIdentifier, o.Settings.Revision = nil, identifier("old"), 1
 		}), "done"}, {until("old", "Live: 0 flying, 1 buffered, 0 to retry, 0 parked"), "Live: 0 flying, 1 buffered, 0 to retry, 0 parked"}}},
 		{"list", []then{{listing(""), "list"}, {listing("s"), "NotFound persistent-subscription-does-not-exist"}, given(creating()), given(creating(onAll())),
 			{listing("s"), "list s::g"}, {listing(""), "list s::g $all::g"}, given(deletingGroup), {listing("s"), "list"}, {deletingGroup, "NotFound persistent-subscription-does-not-exist"}}},

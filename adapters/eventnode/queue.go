@@ -29,7 +29,7 @@ func (q *queue) push(x *write) bool {
 	return true
 }
 
-// call wakes the one that waits, if there is something to do.
+// call wakes the committer, if there is something to do. Whoever has more to push does so first: one call for all.
 func (q *queue) call() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -37,14 +37,6 @@ func (q *queue) call() {
 		q.called = true
 		q.arrived.Signal()
 	}
-}
-
-// wake wakes the one that waits.
-func (q *queue) wake() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.called = true
-	q.arrived.Signal()
 }
 
 // wait ends when it is called. It reports false when no write will come any more.

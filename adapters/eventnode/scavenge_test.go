@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -134,7 +135,7 @@ func TestScavengeGivesTheSpaceBack(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewMem()
 	r := startRig(t, &rig{fs: fs})
-	const streams, events = 20, 500
+	const streams, events = 8, 250
 	for s := range streams {
 		names := make([]string, events)
 		for i := range names {
@@ -143,8 +144,8 @@ func TestScavengeGivesTheSpaceBack(t *testing.T) {
 			names[i] = fmt.Sprintf("%x", noise)
 		}
 		stream := fmt.Sprintf("s-%d", s)
-		for i := 0; i < events; i += 50 {
-			appending(stream, expectAny, names[i:i+50]...)(r)
+		for i := 0; i < events; i += 25 {
+			appending(stream, expectAny, names[i:i+25]...)(r)
 		}
 		setting(stream, fmt.Sprintf(`{"$maxCount":%d}`, events/10))(r)
 	}
@@ -183,7 +184,7 @@ func TestCrashDuringAScavenge(t *testing.T) {
 	t.Parallel()
 	disk := vfs.NewCrashableMem()
 	r := startRig(t, &rig{fs: disk})
-	for s := range 40 {
+	for s := range 12 {
 		stream := fmt.Sprintf("s%d", s)
 		for e := range 3 {
 			names := make([]string, 60)
@@ -194,26 +195,25 @@ func TestCrashDuringAScavenge(t *testing.T) {
 		}
 		setting(stream, `{"$maxCount":2}`)(r)
 	}
-	crashed := make(chan *vfs.MemFS, 1)
 	run, _, err := r.node.scavenges.start()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for run.events.Load() == 0 {
+	for ; run.events.Load() == 0; runtime.Gosched() {
 		select {
 		case <-run.over:
 			t.Fatal("nothing was removed")
 		default:
 		}
 	}
-	crashed <- disk.CrashClone(vfs.CrashCloneCfg{})
+	crashed := disk.CrashClone(vfs.CrashCloneCfg{})
 	<-run.over
-	after := startRig(t, &rig{fs: <-crashed})
+	after := startRig(t, &rig{fs: crashed})
 	if err := wellFormed(after); err != nil {
 		t.Error("after the crash:", err)
 	}
 	for range 2 {
-		for s := range 40 {
+		for s := range 12 {
 			stream := fmt.Sprintf("s%d", s)
 			if got, want := reading(ofStream(stream))(after), fmt.Sprintf("%s-2-58 %s-2-59", stream, stream); got != want {
 				t.Fatalf("%s: %s", stream, got)

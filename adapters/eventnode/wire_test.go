@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
+
+	"github.com/tenure-dev/tenure/adapters/eventnode/rpc"
 )
 
 // What is stored is what protobuf would have made of the event, and what is read back is what was stored.
@@ -48,7 +50,7 @@ func TestStoredRecordIsTheWireMessage(t *testing.T) {
 // A request is read here without the help of protobuf; it must come out the same, and rubbish must be refused.
 func TestRequestsAreReadAsProtobufReadsThem(t *testing.T) {
 	collect := func(messages ...[]byte) *appendCall {
-		a := &appendCall{}
+		a := &appendCall{node: &Node{}, call: new(rpc.Call)}
 		for _, m := range messages {
 			a.Message(bytes.Clone(m))
 		}

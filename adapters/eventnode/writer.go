@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -72,8 +71,6 @@ type writer struct {
 	ring  *ring
 	now   func() time.Time
 	queue *queue
-	turn  sync.Mutex    // whoever has it is the committer
-	err   error         // why there is none any more
 	ended chan struct{} // closed by the owner when run has returned
 	fatal func() error  // what Pebble found fatal, if anything
 
@@ -130,42 +127,13 @@ func (w *writer) run() error {
 		}
 	}()
 	for w.queue.wait() {
-		w.turn.Lock()
-		for w.err == nil && w.round() {
+		for w.group = w.queue.take(w.group[:0]); len(w.group) > 0; w.group = w.queue.take(w.group[:0]) {
+			if err := w.commit(w.group); err != nil {
+				return err
+			}
 		}
-		err := w.err
-		w.turn.Unlock()
-		if err != nil {
-			return err
-		}
-		w.queue.call() // for those who found the turn taken in the meantime
 	}
 	return nil
-}
-
-// drive commits what is queued on the caller's own goroutine, unless somebody else is at it: that spares the committer being
-// woken for every group. What it leaves is the committer's.
-func (w *writer) drive() {
-	if !w.turn.TryLock() {
-		return // whoever has it will look at the queue again
-	}
-	failed := w.err != nil || w.round() && w.err != nil
-	w.turn.Unlock()
-	if failed {
-		w.queue.wake()
-		return
-	}
-	w.queue.call()
-}
-
-// round commits one group. It reports whether there was one.
-func (w *writer) round() bool {
-	w.group = w.queue.take(w.group[:0])
-	if len(w.group) == 0 {
-		return false
-	}
-	w.err = w.commit(w.group)
-	return true
 }
 
 // commit decides a group, writes it, waits for the disk, publishes it and answers. Refusals wait as well: what they are

@@ -21,8 +21,6 @@ const (
 	// a connection is given up that asks and does not read.
 	outWanted = 256 << 10
 	outLimit  = 16 << 20
-	// outAtOnce is how much the reader writes itself: what surely finds room in the socket.
-	outAtOnce = 32 << 10
 )
 
 // conn is one connection. One goroutine reads it, one writes it; what is to be written is put into out by anybody.
@@ -162,28 +160,11 @@ func (c *conn) read(greeted *time.Timer) error {
 	}
 }
 
-// idle lets direct calls be served that have been taken since the last time, and sends their answers, if they are short, from
-// here: that spares the writer being woken.
+// idle lets direct calls be served that have been taken since the last time.
 func (c *conn) idle() {
-	if !c.taken {
-		return
-	}
-	c.taken = false
-	c.mu.Lock()
-	ours := !c.writing
-	c.writing = true
-	c.mu.Unlock()
-	c.server.options.Idle()
-	if !ours {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if n := len(c.out); n > 0 && n <= outAtOnce && !c.closed {
-		c.send()
-	}
-	if c.writing = false; len(c.out) > 0 || c.closing || c.closed {
-		c.kick()
+	if c.taken {
+		c.taken = false
+		c.server.options.Idle()
 	}
 }
 
