@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -32,7 +31,7 @@ type database struct {
 	db     *pebble.DB
 	lock   *pebble.Lock
 	marked uint64 // what the mark says
-	broke  atomic.Pointer[error]
+	broke  breakage
 	log    *slog.Logger
 }
 
@@ -45,7 +44,7 @@ func openDatabase(dir string, fs vfs.FS, logger *slog.Logger) (*database, error)
 	if err := fs.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("eventnode: %w", err)
 	}
-	d := &database{dir: dir, fs: fs, log: logger}
+	d := &database{dir: dir, fs: fs, log: logger, broke: breakage{happened: make(chan struct{})}}
 	var err error
 	if d.lock, err = pebble.LockDirectory(dir, fs); err != nil {
 		if _, unusable := errors.AsType[*os.PathError](err); unusable {
@@ -67,13 +66,14 @@ func openDatabase(dir string, fs vfs.FS, logger *slog.Logger) (*database, error)
 
 func (d *database) open(readOnly bool) (err error) {
 	options := &pebble.Options{
-		FS:                          d.fs,
+		FS:                          disk{d.fs, &d.broke},
 		Lock:                        d.lock,
 		Logger:                      d,
+		EventListener:               &pebble.EventListener{BackgroundError: d.broke.happen},
 		ReadOnly:                    readOnly,
 		FormatMajorVersion:          pebbleFormat,
 		CacheSize:                   64 << 20,
-		MemTableSize:                32 << 20,
+		MemTableSize:                8 << 20,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       32,
@@ -81,7 +81,14 @@ func (d *database) open(readOnly bool) (err error) {
 	for i := range options.Levels {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most ids looked up are new
 	}
-	if d.db, err = pebble.Open(d.dir, options); err != nil {
+	d.db, err = pebble.Open(d.dir, options)
+	if broken := d.fatal(); broken != nil {
+		if err == nil {
+			_ = d.db.Close()
+		}
+		err = broken
+	}
+	if err != nil {
 		err = fmt.Errorf("eventnode: cannot open %s: %w", d.dir, err)
 	}
 	return err
@@ -161,7 +168,7 @@ func (d *database) settle() error {
 	if err := d.reached(next - 1); err != nil {
 		return err
 	}
-	return d.db.Set([]byte{tableFormat}, binary.BigEndian.AppendUint32(nil, formatVersion), pebble.Sync)
+	return errors.Join(d.db.Set([]byte{tableFormat}, binary.BigEndian.AppendUint32(nil, formatVersion), pebble.Sync), d.fatal())
 }
 
 // format is the version of what is stored, 0 for a new database.
@@ -203,8 +210,16 @@ func (d *database) close() error {
 }
 
 func (d *database) rest() error {
-	if err := d.db.Flush(); err != nil {
+	flushed, err := d.db.AsyncFlush()
+	if err != nil {
 		return err
+	}
+	select {
+	case <-flushed:
+	case <-d.broke.happened:
+	}
+	if err := d.fatal(); err != nil {
+		return fmt.Errorf("eventnode: %s is not at rest, though nothing is lost: %w", d.dir, err)
 	}
 	next, err := d.next()
 	if err != nil {
@@ -213,13 +228,9 @@ func (d *database) rest() error {
 	return d.reached(next - 1)
 }
 
-// fatal is what Pebble could not go on from, nil if nothing.
-func (d *database) fatal() error {
-	if err := d.broke.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
+// fatal is what Pebble could not go on from, nil if nothing. What fails in the background counts: Pebble would try again
+// without a pause, and one day stop all writing.
+func (d *database) fatal() error { return d.broke.err() }
 
 // Infof, Errorf and Fatalf make the database Pebble's logger. Pebble reports a failed commit by Fatalf, in the belief that
 // the process ends there; the committer asks for it after every commit instead.
@@ -228,6 +239,5 @@ func (d *database) Infof(format string, args ...any) { d.log.Debug(fmt.Sprintf(f
 func (d *database) Errorf(format string, args ...any) { d.log.Error(fmt.Sprintf(format, args...)) }
 
 func (d *database) Fatalf(format string, args ...any) {
-	err := fmt.Errorf(format, args...)
-	d.broke.CompareAndSwap(nil, &err)
+	d.broke.happen(fmt.Errorf(format, args...))
 }

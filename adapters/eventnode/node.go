@@ -129,6 +129,7 @@ func Open(options Options) (*Node, error) {
 	n.metrics.methods(n.server.Methods())
 	n.committer.Go(n.commit)
 	n.committer.Go(n.keepMark)
+	n.committer.Go(n.watchDisk)
 	if next == firstPosition {
 		if err := n.firstEvents(); err != nil {
 			return nil, errors.Join(err, n.Close(context.Background()))
@@ -170,6 +171,15 @@ func (n *Node) commit() {
 	n.logger.Error(n.err.Error())
 	n.endReads()
 	n.committer.Go(n.server.GracefulStop)
+}
+
+// watchDisk ends the committer when the disk fails while nothing is appended.
+func (n *Node) watchDisk() {
+	select {
+	case <-n.writer.ended:
+	case <-n.database.broke.happened:
+		n.writer.queue.finish()
+	}
 }
 
 // Addr is where the node listens.

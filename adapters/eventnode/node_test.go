@@ -83,7 +83,7 @@ func TestNewerFormatIsRefusedByNumber(t *testing.T) {
 
 // A newer Pebble would write what this program's successor in the field cannot read: raising the pin is a decision.
 func TestStorageFormatIsPinned(t *testing.T) {
-	if pebbleFormat != 24 || formatVersion != 1 {
+	if pebbleFormat != 24 || formatVersion != 2 {
 		t.Errorf("Pebble's format is %d and ours %d", pebbleFormat, formatVersion)
 	}
 }

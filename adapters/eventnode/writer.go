@@ -133,7 +133,7 @@ func (w *writer) run() error {
 			}
 		}
 	}
-	return nil
+	return w.fatal()
 }
 
 // commit decides a group, writes it, waits for the disk, publishes it and answers. Refusals wait as well: what they are

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tenure-dev/tenure/adapters/app"
 	"github.com/tenure-dev/tenure/adapters/postgres/cluster"
+	"github.com/tenure-dev/tenure/projections"
 )
 
 func devCommand() *cobra.Command {
@@ -44,7 +45,7 @@ TENURE_TOKEN; when unset it is made once and kept. Not for production: one machi
 
 // startError says in one line, with exit code 2, what has to be mended before a start.
 func startError(err error) error {
-	for _, mendable := range []error{app.ErrTaken, cluster.ErrRunning, cluster.ErrVersion, cluster.ErrNoBinaries} {
+	for _, mendable := range []error{app.ErrTaken, cluster.ErrRunning, cluster.ErrVersion, cluster.ErrNoBinaries, projections.ErrOtherLog} {
 		if errors.Is(err, mendable) {
 			return taken("%s", err)
 		}

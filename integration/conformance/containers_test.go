@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
-	"github.com/goombaio/namegenerator"
 	"github.com/google/uuid"
+	"github.com/goombaio/namegenerator"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tenure-dev/tenure/adapters/eventnode"

@@ -32,7 +32,7 @@ func (c *Call) Answer(message []byte) {
 	defer conn.mu.Unlock()
 	size := prefixSize + len(message)
 	st.headersOut()
-	if !st.closed && size > min(st.window, conn.window, conn.maxFrame) { // a client that leaves no room for an answer
+	if !st.closed && (size > min(st.window, conn.window, conn.maxFrame) || len(conn.out) > outLimit/2) { // no room for an answer
 		st.room = make(chan struct{}, 1)
 		st.queueBytes(message)
 		conn.server.owned.Go(st.answerSlowly)
@@ -55,11 +55,7 @@ func (c *Call) Answer(message []byte) {
 
 // Fail ends the call with a status and trailers.
 func (c *Call) Fail(err error, trailer metadata.MD) {
-	st := (*stream)(c)
-	st.finish(err, trailer)
-	c.conn.mu.Lock()
-	defer c.conn.mu.Unlock()
-	c.conn.over()
+	(*stream)(c).finish(err, trailer)
 }
 
 // answerSlowly sends what Answer could not, as the client makes room.

@@ -17,6 +17,8 @@ import (
 const (
 	// greeting is how long a client may take to say what it speaks.
 	greeting = 10 * time.Second
+	// parting is how long the last words may take, and then how long the client may take to close.
+	parting = time.Second
 	// outWanted is how many bytes may wait to be written before those who send much have to wait, outLimit how many before
 	// a connection is given up that asks and does not read.
 	outWanted = 256 << 10
@@ -44,6 +46,7 @@ type conn struct {
 	sent     []byte // has been written: memory for out
 	writing  bool   // somebody writes, and will look at out again
 	called   bool   // the writer is to be the one
+	ready    bool   // the first frame, the settings, is in out
 	closing  bool   // close when out is empty
 	leaving  bool   // no new calls
 	closed   bool
@@ -84,14 +87,17 @@ func (c *conn) run() error {
 	var writer sync.WaitGroup
 	writer.Go(c.write)
 	err := c.read(late)
+	c.idle() // for calls that came just before the end
 	if b, ok := errors.AsType[*broken](err); ok {
 		c.farewell(b.code)
 	}
 	c.end()
 	// A client that has made a mistake should get to know it, but not for ever.
-	overdue := time.AfterFunc(time.Second, c.cut)
+	overdue := time.AfterFunc(parting, c.cut)
 	defer overdue.Stop()
 	writer.Wait()
+	// To close while there is something to be read would take from the client what it has not read yet.
+	_, _ = io.Copy(io.Discard, c.net)
 	return err
 }
 
@@ -104,7 +110,7 @@ func (c *conn) settings() {
 	c.out = appendSetting(c.out, settingWindow, streamWindow)
 	c.out = appendSetting(c.out, settingMaxHeaders, maxHeaderBlock)
 	c.out = appendWindow(c.out, 0, connWindow-startWindow)
-	c.allow = connWindow
+	c.allow, c.ready = connWindow, true
 }
 
 // read takes frame after frame.
@@ -173,7 +179,7 @@ func (c *conn) frame(h head, b []byte) error {
 	if c.opening.stream != 0 && (h.kind != frameContinuation || h.stream != c.opening.stream) {
 		return &broken{protocolError, "headers that do not go on"}
 	}
-	onStream := h.kind == frameData || h.kind == frameHeaders || h.kind == frameReset || h.kind == frameContinuation
+	onStream := h.kind == frameData || h.kind == frameHeaders || h.kind == framePriority || h.kind == frameReset || h.kind == frameContinuation
 	onConn := h.kind == frameSettings || h.kind == framePing || h.kind == frameGoAway
 	if onStream && h.stream == 0 || onConn && h.stream != 0 {
 		return &broken{protocolError, "a frame on the wrong stream"}
@@ -240,9 +246,15 @@ func (c *conn) open(h head, block []byte) error {
 	case h.stream%2 == 0:
 		c.mu.Unlock()
 		return &broken{protocolError, "a stream with an even number"}
-	case h.stream <= c.last: // of a call that is over
+	case h.stream <= c.last && c.request.path == "": // the end of a request whose call is over
 		c.mu.Unlock()
 		return nil
+	case h.stream <= c.last:
+		c.mu.Unlock()
+		return &broken{protocolError, "a call under the number of an earlier one"}
+	case len(c.out) > outLimit:
+		c.mu.Unlock()
+		return &broken{tooMuch, "the client calls, and does not read"}
 	}
 	if c.last = h.stream; c.leaving || c.active >= c.server.options.MaxCalls {
 		defer c.mu.Unlock()
@@ -304,10 +316,10 @@ func (c *conn) reset(h head, b []byte) error {
 
 // obey takes the client's settings.
 func (c *conn) obey(h head, b []byte) error {
-	if h.has(flagAck) {
+	if h.has(flagAck) && len(b) == 0 {
 		return nil
 	}
-	if len(b)%6 != 0 {
+	if h.has(flagAck) || len(b)%6 != 0 {
 		return &broken{sizeError, "settings of the wrong size"}
 	}
 	c.mu.Lock()
@@ -317,6 +329,10 @@ func (c *conn) obey(h head, b []byte) error {
 		case settingTableSize:
 			if value < 4096 {
 				c.headers.noTable()
+			}
+		case settingPush:
+			if value > 1 {
+				return &broken{protocolError, "push that is neither on nor off"}
 			}
 		case settingWindow:
 			if value > maxWindow {
@@ -359,23 +375,24 @@ func (c *conn) widen(h head, b []byte) error {
 	n := int(binary.BigEndian.Uint32(b) & maxWindow)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	defer c.unblock()
-	if h.stream == 0 {
-		if c.window += n; n == 0 || c.window > maxWindow {
-			return &broken{flowError, "a window update out of range"}
-		}
-		return nil
-	}
-	st := c.streams[h.stream]
-	switch {
-	case h.stream > c.last:
+	if h.stream > c.last {
 		return &broken{protocolError, "a window of a call that nobody began"}
-	case st == nil:
-		return nil
 	}
-	if st.window += n; n == 0 || st.window > maxWindow {
-		return &broken{flowError, "a window update out of range"}
+	window := &c.window
+	if h.stream != 0 {
+		st := c.streams[h.stream]
+		if st == nil {
+			return nil
+		}
+		window = &st.window
 	}
+	if n == 0 {
+		return &broken{protocolError, "a window update of nothing"}
+	}
+	if *window += n; *window > maxWindow {
+		return &broken{flowError, "a window that is too large"}
+	}
+	c.unblock()
 	return nil
 }
 
@@ -399,7 +416,6 @@ func (c *conn) kick() {
 // write is the writer: it sends what is in out until the connection is closed.
 func (c *conn) write() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for {
 		for !c.called {
 			c.more.Wait()
@@ -409,11 +425,24 @@ func (c *conn) write() {
 			c.send()
 		}
 		if c.closing || c.closed {
-			_ = c.net.Close()
+			gently := !c.closed
+			c.mu.Unlock() // TLS may take its time to say goodbye
+			c.hangUp(gently)
 			return
 		}
 		c.writing = false
 	}
+}
+
+// hangUp says that nothing more comes. A client that has been told so closes the connection, or gets cut off.
+func (c *conn) hangUp(gently bool) {
+	half, ok := c.net.(interface{ CloseWrite() error })
+	if !ok || !gently {
+		_ = c.net.Close()
+		return
+	}
+	_ = c.net.SetReadDeadline(time.Now().Add(parting))
+	_ = half.CloseWrite()
 }
 
 // send writes what is in out now. Only whoever has set writing may call it, with the lock held.
@@ -449,7 +478,11 @@ func (c *conn) goAway() {
 	if c.leaving || c.closed {
 		return
 	}
-	c.leaving = true
+	if c.leaving = true; !c.ready { // still at the handshake
+		c.closed = true
+		_ = c.net.Close()
+		return
+	}
 	_ = c.control(c.goodbye(noError))
 	c.closeIfIdle()
 }

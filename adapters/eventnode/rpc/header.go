@@ -72,6 +72,12 @@ func (r *request) metadata() metadata.MD {
 	return md
 }
 
+// isGRPC tells gRPC's content types from others, such as that of gRPC-Web.
+func isGRPC(content string) bool {
+	rest, found := strings.CutPrefix(content, fieldContent[1])
+	return found && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
 // duration is the call's time limit: up to eight digits and a unit.
 func (r *request) duration() (time.Duration, bool) {
 	if len(r.timeout) < 2 || len(r.timeout) > 9 {
@@ -128,12 +134,17 @@ type headerWriter struct {
 // noTable obeys a client that wants a smaller table than ours was made for.
 func (w *headerWriter) noTable() { w.plain, w.tell = true, true }
 
-// begin writes what every answer begins with.
-func (w *headerWriter) begin(b []byte) []byte {
+// told begins a block: the first one after the client's wish has to say that it is obeyed.
+func (w *headerWriter) told(b []byte) []byte {
 	if w.tell {
 		b, w.tell = append(b, resize), false
 	}
-	b = append(b, indexed|status200)
+	return b
+}
+
+// begin writes what every answer begins with.
+func (w *headerWriter) begin(b []byte) []byte {
+	b = append(w.told(b), indexed|status200)
 	switch {
 	case w.plain:
 		return appendField(b, literal, fieldContent[0], fieldContent[1])
@@ -148,6 +159,7 @@ func (w *headerWriter) begin(b []byte) []byte {
 
 // success writes the trailers of a call that went well.
 func (w *headerWriter) success(b []byte) []byte {
+	b = w.told(b)
 	switch {
 	case w.plain:
 		return appendField(b, literal, fieldZero[0], fieldZero[1])
@@ -163,7 +175,7 @@ func (w *headerWriter) end(b []byte, st *status.Status, trailer metadata.MD) []b
 	if st.Code() == codes.OK {
 		b = w.success(b)
 	} else {
-		b = appendField(b, literal, "grpc-status", strconv.Itoa(int(st.Code())))
+		b = appendField(w.told(b), literal, "grpc-status", strconv.Itoa(int(st.Code())))
 		b = appendField(b, literal, "grpc-message", percented(st.Message()))
 	}
 	return appendMetadata(b, trailer)
@@ -175,7 +187,7 @@ func appendMetadata(b []byte, md metadata.MD) []byte {
 			if strings.HasSuffix(key, "-bin") {
 				value = base64.RawStdEncoding.EncodeToString([]byte(value))
 			}
-			b = appendField(b, literal, key, value)
+			b = appendField(b, literal, strings.ToLower(key), value)
 		}
 	}
 	return b

@@ -18,11 +18,15 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 )
+
+// acceptPause is how long nothing is accepted after that has failed for want of something, such as files.
+const acceptPause = 20 * time.Millisecond
 
 // Options of a server. The zero value is one without limits on who may call.
 type Options struct {
@@ -38,7 +42,7 @@ type Options struct {
 	// Idle is called, on the goroutine that reads a connection, when direct calls have been taken from it and there is
 	// nothing more to be read at once.
 	Idle func()
-	// Observe is told of every call that has ended.
+	// Observe is told of every call of a known method that has ended. It must not wait for anything.
 	Observe func(method string, code codes.Code)
 	// Logger gets what went wrong with connections. It defaults to none.
 	Logger *slog.Logger
@@ -117,17 +121,24 @@ func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	s.listener = l
 	stopping := s.stopping
+	if !stopping {
+		s.owned.Add(1) // under the lock, so that nobody has begun to wait
+	}
 	s.mu.Unlock()
 	if stopping {
 		return l.Close()
 	}
-	defer s.owned.Wait()
+	defer func() {
+		s.owned.Done()
+		s.owned.Wait()
+	}()
 	for {
 		nc, err := l.Accept()
 		if err != nil {
 			var passing interface{ Temporary() bool }
 			if errors.As(err, &passing) && passing.Temporary() && !s.isStopping() {
 				s.options.Logger.Warn("a connection was not accepted", "error", err)
+				time.Sleep(acceptPause)
 				continue
 			}
 			if s.isStopping() {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -17,6 +16,13 @@ import (
 
 // prefixSize is that of a message's prefix: whether it is compressed, and its length.
 const prefixSize = 5
+
+const (
+	// believed is how much memory a message gets for what its prefix says. More it gets as it comes.
+	believed = 64 << 10
+	// messageCost is what a message that waits for its handler takes besides its bytes.
+	messageCost = 64
+)
 
 // stream is one call.
 type stream struct {
@@ -40,7 +46,7 @@ type stream struct {
 	allow   int      // bytes that the client may send
 	owed    int      // bytes received for which it has not been given new leave
 	inbox   [][]byte // messages that the handler has not taken yet
-	held    int      // their bytes
+	held    int      // the memory they take, in bytes
 	refusal error    // what the handler gets after them
 
 	arrived chan struct{} // something has come for the handler
@@ -58,7 +64,7 @@ func (st *stream) begin(r *request) error {
 	switch {
 	case r.large:
 		return st.refuse(status.Error(codes.ResourceExhausted, "The headers are too large."))
-	case r.method != "POST" || !strings.HasPrefix(r.content, "application/grpc"):
+	case r.method != "POST" || !isGRPC(r.content):
 		return st.notGRPC()
 	case st.method == nil:
 		return st.refuse(status.Errorf(codes.Unimplemented, "unknown method %s", r.path))
@@ -100,9 +106,6 @@ func (st *stream) begin(r *request) error {
 // refuse ends a call without serving it.
 func (st *stream) refuse(err error) error {
 	st.finish(err, nil)
-	st.conn.mu.Lock()
-	defer st.conn.mu.Unlock()
-	st.conn.over()
 	return nil
 }
 
@@ -112,9 +115,9 @@ func (st *stream) notGRPC() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !st.closed {
-		block := appendField(nil, literal, ":status", "415")
+		block := appendField(c.headers.told(nil), literal, ":status", "415")
 		c.out = appendBlock(c.out, st.id, block, flagEndStream, c.maxFrame)
-		st.close()
+		st.closeAnswered()
 	}
 	c.over()
 	return nil
@@ -155,7 +158,7 @@ func (st *stream) assemble(b []byte) {
 			st.partial, b = append(st.partial, b[:n]...), b[n:]
 			if len(st.partial) == prefixSize {
 				if st.check(st.partial); st.fault == nil {
-					whole := make([]byte, prefixSize, prefixSize+min(messageSize(st.partial), 1<<20))
+					whole := make([]byte, prefixSize, prefixSize+min(messageSize(st.partial), believed))
 					copy(whole, st.partial)
 					st.partial = whole
 				}
@@ -176,7 +179,7 @@ func (st *stream) assemble(b []byte) {
 		}
 		end := prefixSize + messageSize(b)
 		if end > len(b) {
-			st.partial = append(make([]byte, 0, min(end, 1<<20)), b...)
+			st.partial = append(make([]byte, 0, min(end, prefixSize+believed)), b...)
 			return
 		}
 		st.take(b[prefixSize:end], false)
@@ -227,7 +230,7 @@ func (st *stream) deliver(message []byte, refusal error) {
 		st.refusal = refusal
 	} else {
 		st.inbox = append(st.inbox, message)
-		st.held += len(message)
+		st.held += len(message) + messageCost
 	}
 	st.conn.mu.Unlock()
 	wake(st.arrived)
@@ -284,6 +287,7 @@ func (st *stream) abandon() {
 	}
 	// A direct call whose request is complete will be answered; any other ends here.
 	if st.method != nil && st.method.direct != nil && !half && !closed {
+		st.observe(codes.Canceled)
 		c.over()
 	}
 	c.mu.Unlock()
@@ -305,25 +309,36 @@ func (st *stream) close() {
 	}
 }
 
-// finish sends a call's end.
+// finish sends a call's end, and counts it off.
 func (st *stream) finish(err error, trailer metadata.MD) {
 	c := st.conn
 	s := status.Convert(err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !st.closed {
+		if len(st.header) > 0 { // they are not to be taken for trailers
+			st.headersOut()
+		}
 		var block []byte
 		if !st.begun {
-			block = appendMetadata(c.headers.begin(nil), st.header)
+			block = c.headers.begin(nil)
 		}
 		c.out = appendBlock(c.out, st.id, c.headers.end(block, s, trailer), flagEndStream, c.maxFrame)
-		if !st.half {
-			c.out = appendReset(c.out, st.id, noError)
-		}
-		st.close()
-		c.kick()
+		st.closeAnswered()
 	}
 	st.observe(s.Code())
+	// Together with the answer: who has read it may call again at once.
+	c.over()
+}
+
+// closeAnswered closes a call whose answer is in out. It is called with the lock held.
+func (st *stream) closeAnswered() {
+	c := st.conn
+	if !st.half { // what it still sends would be in vain
+		c.out = appendReset(c.out, st.id, noError)
+	}
+	st.close()
+	c.kick()
 }
 
 func (st *stream) observe(code codes.Code) {
@@ -350,13 +365,7 @@ func appendBlock(b []byte, id uint32, block []byte, flags byte, limit int) []byt
 
 // handle runs the handler of a call in a goroutine of its own.
 func (st *stream) handle() {
-	defer func() {
-		st.cancel()
-		c := st.conn
-		c.mu.Lock()
-		c.over()
-		c.mu.Unlock()
-	}()
+	defer st.cancel()
 	err := st.serve()
 	if flushed := st.Flush(); err == nil {
 		err = flushed
@@ -410,7 +419,7 @@ func (st *stream) receive() ([]byte, error) {
 			b := st.inbox[0]
 			st.inbox[0] = nil
 			st.inbox = st.inbox[1:]
-			st.held -= len(b)
+			st.held -= len(b) + messageCost
 			c.mu.Unlock()
 			return b, st.readOn()
 		}
