@@ -441,7 +441,7 @@ func (c *conn) hangUp(gently bool) {
 		_ = c.net.Close()
 		return
 	}
-	_ = c.net.SetReadDeadline(time.Now().Add(parting))
+	time.AfterFunc(parting, func() { _ = c.net.Close() })
 	_ = half.CloseWrite()
 }
 
