@@ -127,14 +127,20 @@ func (r *rig) open(ctx context.Context, conn *grpc.ClientConn, options ...grpc.C
 	return st
 }
 
-func (r *rig) send(st grpc.Stream, text string) {
+// messages is either side of a call.
+type messages interface {
+	SendMsg(any) error
+	RecvMsg(any) error
+}
+
+func (r *rig) send(st messages, text string) {
 	r.t.Helper()
 	if err := st.SendMsg(wrapperspb.Bytes([]byte(text))); err != nil {
 		r.t.Errorf("sending %q: %v", text, err)
 	}
 }
 
-func (r *rig) wantMessage(st grpc.Stream, text string) {
+func (r *rig) wantMessage(st messages, text string) {
 	r.t.Helper()
 	m := &bytesValue{}
 	if err := st.RecvMsg(m); err != nil || string(m.Value) != text {

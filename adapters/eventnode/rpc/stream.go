@@ -390,6 +390,9 @@ func (st *stream) serve() error {
 		return desc.Handler(st.method.impl, st)
 	}
 	reply, err := st.method.unary.Handler(st.method.impl, st.ctx, st.RecvMsg, nil)
+	if err == io.EOF {
+		return status.Error(codes.Internal, "The request has no message.")
+	}
 	if err != nil {
 		return err
 	}
