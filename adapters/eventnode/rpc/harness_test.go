@@ -10,7 +10,6 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -102,10 +101,6 @@ func (r *rig) client(options ...grpc.DialOption) *grpc.ClientConn {
 	}
 	r.t.Cleanup(func() { conn.Close() })
 	return conn
-}
-
-func (r *rig) secured(c credentials.TransportCredentials) *grpc.ClientConn {
-	return r.client(grpc.WithTransportCredentials(c))
 }
 
 // echo demands that a client is served.
