@@ -1,8 +1,11 @@
 package eventnode
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -40,7 +43,10 @@ type disk struct {
 // broken notes a failure. It reports whether there is one, this or an earlier one.
 func (d disk) broken(doing, name string, err error) bool {
 	if err != nil {
-		d.happen(fmt.Errorf("%s %s: %w", doing, name, err))
+		if _, named := errors.AsType[*fs.PathError](err); !named {
+			err = fmt.Errorf("%s %s: %w", doing, name, err)
+		}
+		d.happen(err)
 	}
 	return d.err() != nil
 }
@@ -56,11 +62,25 @@ func (d disk) writable(doing, name string, open func() (vfs.File, error)) (vfs.F
 			_ = f.Close()
 		}
 	}
-	return vfs.NewMemFile(nil), nil
+	return vfs.NewMem().Create(d.PathBase(name), vfs.WriteCategoryUnspecified)
 }
 
 func (d disk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasPrefix(d.PathBase(name), "marker.") {
+		if err := d.syncDir(d.PathDir(name)); err != nil {
+			return nil, err
+		}
+	}
 	return d.writable("create", name, func() (vfs.File, error) { return d.FS.Create(name, category) })
+}
+
+// syncDir is for the file that a marker of Pebble's names: it must not get lost where the marker does not.
+func (d disk) syncDir(name string) error {
+	dir, err := d.OpenDir(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func (d disk) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {

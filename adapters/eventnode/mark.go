@@ -77,8 +77,10 @@ func writeFile(fs vfs.FS, path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
+	if _, err = f.Write(content); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // reached moves the mark to where the log ends. Only one goroutine at a time may call it.

@@ -132,11 +132,11 @@ func Open(options Options) (*Node, error) {
 	n.committer.Go(n.watchDisk)
 	if next == firstPosition {
 		if err := n.firstEvents(); err != nil {
-			return nil, errors.Join(err, n.Close(context.Background()))
+			return nil, n.abandon(err)
 		}
 	}
 	if err := n.persistent.begin(); err != nil {
-		return nil, errors.Join(err, n.Close(context.Background()))
+		return nil, n.abandon(err)
 	}
 	if options.Metrics != nil {
 		if err := options.Metrics.Register(n.metrics); err != nil {
@@ -144,6 +144,15 @@ func Open(options Options) (*Node, error) {
 		}
 	}
 	return n, nil
+}
+
+// abandon closes a node that has not come to life, and says why: the committer's reason, if it has one, is the cause.
+func (n *Node) abandon(err error) error {
+	closed := n.Close(context.Background())
+	if cause := n.Err(); cause != nil {
+		return cause
+	}
+	return errors.Join(err, closed)
 }
 
 func (n *Node) newServer() *rpc.Server {
