@@ -41,14 +41,11 @@ type conn struct {
 	taken   bool   // direct calls since the last idle moment
 
 	mu       sync.Mutex
-	more     sync.Cond // signalled when the writer is called
+	more     sync.Cond // signalled when out has something, or the connection is to be closed
 	out      []byte
-	sent     []byte // has been written: memory for out
-	writing  bool   // somebody writes, and will look at out again
-	called   bool   // the writer is to be the one
-	ready    bool   // the first frame, the settings, is in out
-	closing  bool   // close when out is empty
-	leaving  bool   // no new calls
+	ready    bool // the first frame, the settings, is in out
+	closing  bool // close when out is empty
+	leaving  bool // no new calls
 	closed   bool
 	headers  headerWriter
 	streams  map[uint32]*stream
@@ -405,32 +402,34 @@ func (c *conn) control(out []byte) error {
 	return nil
 }
 
-// kick has out written by the writer, unless somebody is at it. It is called with the lock held.
-func (c *conn) kick() {
-	if !c.writing {
-		c.writing, c.called = true, true
-		c.more.Signal()
-	}
-}
+// kick wakes the writer. It is called with the lock held.
+func (c *conn) kick() { c.more.Signal() }
 
 // write is the writer: it sends what is in out until the connection is closed.
 func (c *conn) write() {
+	var sent []byte
 	c.mu.Lock()
 	for {
-		for !c.called {
+		for len(c.out) == 0 && !c.closing && !c.closed {
 			c.more.Wait()
 		}
-		c.called = false
-		for len(c.out) > 0 && !c.closed {
-			c.send()
-		}
-		if c.closing || c.closed {
+		if len(c.out) == 0 || c.closed {
 			gently := !c.closed
 			c.mu.Unlock() // TLS may take its time to say goodbye
 			c.hangUp(gently)
 			return
 		}
-		c.writing = false
+		if cap(sent) > 2*outWanted {
+			sent = nil
+		}
+		sent, c.out = c.out, sent[:0]
+		c.unblock()
+		c.mu.Unlock()
+		_, err := c.net.Write(sent)
+		c.mu.Lock()
+		if err != nil {
+			c.closed = true // the reader notices, as the connection gets closed
+		}
 	}
 }
 
@@ -443,22 +442,6 @@ func (c *conn) hangUp(gently bool) {
 	}
 	time.AfterFunc(parting, func() { _ = c.net.Close() })
 	_ = half.CloseWrite()
-}
-
-// send writes what is in out now. Only whoever has set writing may call it, with the lock held.
-func (c *conn) send() {
-	if cap(c.sent) > 2*outWanted {
-		c.sent = nil
-	}
-	b := c.out
-	c.out = c.sent[:0]
-	c.unblock()
-	c.mu.Unlock()
-	_, err := c.net.Write(b)
-	c.mu.Lock()
-	if c.sent = b; err != nil {
-		c.closed = true // the reader notices, as the connection gets closed
-	}
 }
 
 // unblock has those look again who wait to send. It is called with the lock held.
