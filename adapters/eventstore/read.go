@@ -111,55 +111,75 @@ func (l *Log) Head(ctx context.Context) (commit uint64, err error) {
 }
 
 // give yields events, and tells whether to go on.
-func give(events []domain.Recorded, err error, yield func(domain.Recorded, error) bool) bool {
+func give[E any](events []E, err error, yield func(E, error) bool) bool {
 	for _, e := range events {
 		if !yield(e, nil) {
 			return false
 		}
 	}
 	if err != nil {
-		yield(domain.Recorded{}, err)
+		var none E
+		yield(none, err)
 	}
 	return err == nil
 }
 
-// page is what one call has read.
-type page struct {
-	events   []domain.Recorded
+// page is our events of what one call has read.
+type page = pageOf[domain.Recorded]
+
+// pageOf is what one call has read.
+type pageOf[E any] struct {
+	events   []E
 	last     uint64 // position of the last event that was read, of whatever stream
 	revision uint64 // and its revision
 	more     bool   // it has ended early
 }
 
 func (l *Log) streamPage(ctx context.Context, stream string, o esdb.ReadStreamOptions, n int) (page, error) {
-	o.Deadline = &l.timeout
-	p, err := do(ctx, l.calls, func(ctx context.Context, c *esdb.Client) (page, error) {
-		s, err := c.ReadStream(ctx, stream, o, uint64(n))
-		return drain(s, err, n, page{}, func(*esdb.RecordedEvent) bool { return true })
-	})
-	if isNotFound(err) {
-		return page{}, nil
-	}
-	return p, coded(err)
+	return streamPage(ctx, l, stream, o, n, func(e *esdb.RecordedEvent) (domain.Recorded, bool) { return recorded(e), true })
 }
 
 // allPage reads n events and leaves out what is not ours and what is not behind a position.
 func (l *Log) allPage(ctx context.Context, o esdb.ReadAllOptions, n int, after uint64) (page, error) {
+	return allPage(ctx, l, o, n, after, func(e *esdb.RecordedEvent) (domain.Recorded, bool) {
+		if e.Position.Commit <= after || isSystem(e) {
+			return domain.Recorded{}, false
+		}
+		return recorded(e), true
+	})
+}
+
+// streamPage reads n events of a stream, as take makes them of what the client gives.
+func streamPage[E any](ctx context.Context, l *Log, stream string, o esdb.ReadStreamOptions, n int, take func(*esdb.RecordedEvent) (E, bool)) (pageOf[E], error) {
 	o.Deadline = &l.timeout
-	p, err := do(ctx, l.feeds, func(ctx context.Context, c *esdb.Client) (page, error) {
+	p, err := do(ctx, l.calls, func(ctx context.Context, c *esdb.Client) (pageOf[E], error) {
+		s, err := c.ReadStream(ctx, stream, o, uint64(n))
+		return drain(s, err, n, 0, take)
+	})
+	if isNotFound(err) {
+		return pageOf[E]{}, nil
+	}
+	return p, coded(err)
+}
+
+// allPage reads n events of the whole log, as take makes them of what the client gives, if it wants them.
+func allPage[E any](ctx context.Context, l *Log, o esdb.ReadAllOptions, n int, after uint64, take func(*esdb.RecordedEvent) (E, bool)) (pageOf[E], error) {
+	o.Deadline = &l.timeout
+	p, err := do(ctx, l.feeds, func(ctx context.Context, c *esdb.Client) (pageOf[E], error) {
 		s, err := c.ReadAll(ctx, o, uint64(n))
-		return drain(s, err, n, page{last: after}, func(e *esdb.RecordedEvent) bool { return e.Position.Commit > after && !isSystem(e) })
+		return drain(s, err, n, after, take)
 	})
 	return p, coded(err)
 }
 
 // drain reads a read stream to its end, or to the page's, and closes it. An error drops what was read: the page is read again
-// as a whole.
-func drain(s *esdb.ReadStream, err error, n int, p page, ours func(*esdb.RecordedEvent) bool) (page, error) {
+// as a whole. Of a page without events the position behind which it began is the last.
+func drain[E any](s *esdb.ReadStream, err error, n int, after uint64, take func(*esdb.RecordedEvent) (E, bool)) (pageOf[E], error) {
 	if err != nil {
-		return page{}, err
+		return pageOf[E]{}, err
 	}
 	defer s.Close()
+	p := pageOf[E]{last: after}
 	for read, size := 0, 0; ; {
 		resolved, err := s.Recv()
 		if errors.Is(err, io.EOF) {
@@ -167,12 +187,12 @@ func drain(s *esdb.ReadStream, err error, n int, p page, ours func(*esdb.Recorde
 			return p, nil
 		}
 		if err != nil {
-			return page{}, err
+			return pageOf[E]{}, err
 		}
 		e := resolved.OriginalEvent()
 		p.last, p.revision = max(p.last, e.Position.Commit), e.EventNumber
-		if ours(e) {
-			p.events = append(p.events, recorded(e))
+		if event, wanted := take(e); wanted {
+			p.events = append(p.events, event)
 		}
 		read++
 		if size += len(e.Data) + len(e.UserMetadata); size >= pageBytes {

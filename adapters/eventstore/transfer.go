@@ -2,8 +2,6 @@ package eventstore
 
 import (
 	"context"
-	"errors"
-	"io"
 	"iter"
 	"math"
 	"strconv"
@@ -37,10 +35,8 @@ func (r *Raw) AppendSize() int { return len(r.Data) + len(r.Metadata) + 2*len(r.
 func (l *Log) ReadRaw(ctx context.Context, after uint64) iter.Seq2[Raw, error] {
 	return func(yield func(Raw, error) bool) {
 		for more := true; more; {
-			p, err := l.rawPage(ctx, l.feeds, wholePageSize, after, func(ctx context.Context, c *esdb.Client) (*esdb.ReadStream, error) {
-				return c.ReadAll(ctx, esdb.ReadAllOptions{From: allFrom(after), Deadline: &l.timeout}, wholePageSize)
-			})
-			if !giveRaw(p, coded(err), yield) {
+			p, err := l.rawPage(ctx, allFrom(after), wholePageSize, after)
+			if !give(p.events, err, yield) {
 				return
 			}
 			after, more = p.last, p.more
@@ -51,26 +47,21 @@ func (l *Log) ReadRaw(ctx context.Context, after uint64) iter.Seq2[Raw, error] {
 // ReadRawBackwards yields a stream's events from its last one down. A stream that is missing or soft-deleted is empty.
 func (l *Log) ReadRawBackwards(ctx context.Context, stream string) iter.Seq2[Raw, error] {
 	return func(yield func(Raw, error) bool) {
-		from := esdb.StreamPosition(esdb.End{})
-		for more := true; more; {
-			p, err := l.rawPage(ctx, l.calls, pageSize, 0, func(ctx context.Context, c *esdb.Client) (*esdb.ReadStream, error) {
-				return c.ReadStream(ctx, stream, esdb.ReadStreamOptions{Direction: esdb.Backwards, From: from, Deadline: &l.timeout}, pageSize)
-			})
-			if isNotFound(err) || !giveRaw(p, coded(err), yield) || len(p.events) == 0 {
+		o := esdb.ReadStreamOptions{Direction: esdb.Backwards, From: esdb.End{}}
+		for {
+			p, err := streamPage(ctx, l, stream, o, pageSize, func(e *esdb.RecordedEvent) (Raw, bool) { return raw(e), true })
+			if !give(p.events, err, yield) || !p.more || p.revision == 0 {
 				return
 			}
-			lowest := p.events[len(p.events)-1].Revision
-			from, more = esdb.Revision(uint64(max(lowest-1, 0))), p.more && lowest > 0
+			o.From = esdb.Revision(p.revision - 1)
 		}
 	}
 }
 
 // RawAt reads the event at a position; found is false if there is none, for it is another log's or no longer there.
 func (l *Log) RawAt(ctx context.Context, position uint64) (r Raw, found bool, err error) {
-	p, err := l.rawPage(ctx, l.feeds, 1, position-1, func(ctx context.Context, c *esdb.Client) (*esdb.ReadStream, error) {
-		return c.ReadAll(ctx, esdb.ReadAllOptions{From: allFrom(position), Deadline: &l.timeout}, 1)
-	})
-	if err = coded(err); domain.CodeOf(err) == domain.CodeInvalid {
+	p, err := l.rawPage(ctx, allFrom(position), 1, position-1)
+	if domain.CodeOf(err) == domain.CodeInvalid {
 		return Raw{}, false, nil
 	}
 	if err != nil || len(p.events) == 0 || p.last != position {
@@ -79,53 +70,10 @@ func (l *Log) RawAt(ctx context.Context, position uint64) (r Raw, found bool, er
 	return p.events[0], true, nil
 }
 
-func giveRaw(p rawPage, err error, yield func(Raw, error) bool) bool {
-	for _, r := range p.events {
-		if !yield(r, nil) {
-			return false
-		}
-	}
-	if err != nil {
-		yield(Raw{}, err)
-	}
-	return err == nil
-}
-
-// rawPage is what one call has read.
-type rawPage struct {
-	events []Raw
-	last   uint64 // position of the last one, or where the page began
-	more   bool   // it has ended early
-}
-
-// rawPage reads at most n events and leaves out what is not behind a position.
-func (l *Log) rawPage(ctx context.Context, via *link, n int, after uint64, read func(context.Context, *esdb.Client) (*esdb.ReadStream, error)) (rawPage, error) {
-	return do(ctx, via, func(ctx context.Context, c *esdb.Client) (rawPage, error) {
-		s, err := read(ctx, c)
-		if err != nil {
-			return rawPage{}, err
-		}
-		defer s.Close()
-		p := rawPage{last: after}
-		for read, size := 0, 0; ; {
-			e, err := s.Recv()
-			if errors.Is(err, io.EOF) {
-				p.more = read == n
-				return p, nil
-			} else if err != nil {
-				return rawPage{}, err
-			}
-			read++
-			r := raw(e.OriginalEvent())
-			if r.Position <= after {
-				continue
-			}
-			p.events, p.last = append(p.events, r), r.Position
-			if size += len(r.Data) + len(r.Metadata); size >= pageBytes {
-				p.more = true
-				return p, nil
-			}
-		}
+// rawPage reads at most n events of the whole log and leaves out what is not behind a position.
+func (l *Log) rawPage(ctx context.Context, from esdb.AllPosition, n int, after uint64) (pageOf[Raw], error) {
+	return allPage(ctx, l, esdb.ReadAllOptions{From: from}, n, after, func(e *esdb.RecordedEvent) (Raw, bool) {
+		return raw(e), e.Position.Commit > after
 	})
 }
 
