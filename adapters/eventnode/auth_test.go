@@ -2,19 +2,11 @@ package eventnode
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,39 +20,9 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-)
 
-// newPair writes a self-signed certificate for 127.0.0.1 and its key, and returns what trusts it.
-func newPair(t testing.TB, dir string, serial int64) (cert, key string, trust *x509.CertPool) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust = x509.NewCertPool()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: raw}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust.AddCert(parsed)
-	return cert, key, trust
-}
+	"github.com/tenure-dev/tenure/adapters/eventnode/nodetest"
+)
 
 // secureRig is a node with TLS and the users admin, ops and plain, whose passwords are their names and "-password".
 type secureRig struct {
@@ -73,7 +35,7 @@ func newSecureRig(t *testing.T) *secureRig {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	s := &secureRig{rig: &rig{t: t, ctx: ctx, clock: newClock()}, dir: t.TempDir()}
-	cert, key, trust := newPair(t, s.dir, 1)
+	cert, key, trust := nodetest.SelfSigned(t, s.dir, 1)
 	config, err := ServerTLS(cert, key, s.clock.now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -7,12 +7,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tenure-dev/tenure/adapters/eventnode/nodetest"
 )
 
 func TestCertificateIsRenewedWithoutARestart(t *testing.T) {
 	t.Parallel()
 	c, dir := newClock(), t.TempDir()
-	cert, key, _ := newPair(t, dir, 1)
+	cert, key, _ := nodetest.SelfSigned(t, dir, 1)
 	var log strings.Builder
 	config, err := ServerTLS(cert, key, c.now, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
@@ -30,7 +32,7 @@ func TestCertificateIsRenewedWithoutARestart(t *testing.T) {
 		}
 		return leaf.SerialNumber.Int64()
 	}
-	newPair(t, dir, 22)
+	nodetest.SelfSigned(t, dir, 22)
 	if n := served(); n != 1 {
 		t.Errorf("within a second it is not looked at again, but number %d is served", n)
 	}
@@ -45,7 +47,7 @@ func TestCertificateIsRenewedWithoutARestart(t *testing.T) {
 	if n := served(); n != 22 || !strings.Contains(log.String(), "the certificate stays as it was") {
 		t.Errorf("after a bad one number %d is served, and the log says %s", n, log.String())
 	}
-	newPair(t, dir, 333)
+	nodetest.SelfSigned(t, dir, 333)
 	c.advance(time.Second)
 	if n := served(); n != 333 {
 		t.Errorf("after it is mended number %d is served", n)
@@ -55,8 +57,8 @@ func TestCertificateIsRenewedWithoutARestart(t *testing.T) {
 func TestCertificatesThatAreNone(t *testing.T) {
 	t.Parallel()
 	one, other := t.TempDir(), t.TempDir()
-	cert, key, _ := newPair(t, one, 1)
-	_, another, _ := newPair(t, other, 2)
+	cert, key, _ := nodetest.SelfSigned(t, one, 1)
+	_, another, _ := nodetest.SelfSigned(t, other, 2)
 	for name, pair := range map[string][2]string{"no file": {cert, key + ".x"}, "another's key": {cert, another}, "the wrong way round": {key, cert}} {
 		if _, err := ServerTLS(pair[0], pair[1], time.Now, nil); err == nil || !strings.Contains(err.Error(), pair[0]) {
 			t.Errorf("%s: %v", name, err)

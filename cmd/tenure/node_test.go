@@ -3,53 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/tenure-dev/tenure/adapters/eventnode/nodetest"
 	"github.com/tenure-dev/tenure/adapters/eventstore"
 )
-
-// newPair writes a self-signed certificate for 127.0.0.1 and its key.
-func newPair(t *testing.T) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: raw}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
 
 // users runs tenure node users with a line on standard input.
 func users(t *testing.T, dir, line string, args ...string) (exit int, stdout, stderr string) {
@@ -64,7 +32,7 @@ func users(t *testing.T, dir, line string, args ...string) (exit int, stdout, st
 }
 
 func TestANodeThatOthersMayReachNeedsTLS(t *testing.T) {
-	cert, key := newPair(t)
+	cert, key, _ := nodetest.SelfSigned(t, t.TempDir(), 1)
 	empty := filepath.Join(t.TempDir(), "none")
 	for name, c := range map[string]struct {
 		args []string
@@ -94,7 +62,7 @@ func TestANodeThatOthersMayReachNeedsTLS(t *testing.T) {
 
 // A node with TLS prints the administrator's password once, answers whom it knows by it, and tells of itself.
 func TestANodeWithTLS(t *testing.T) {
-	cert, key := newPair(t)
+	cert, key, _ := nodetest.SelfSigned(t, t.TempDir(), 1)
 	dir := t.TempDir()
 	probes := freeAddress(t)
 	start := func(lines ...[]any) (stop func()) {
