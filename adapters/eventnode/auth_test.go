@@ -319,17 +319,7 @@ func TestOfficialClientOverTLS(t *testing.T) {
 	t.Parallel()
 	s := newSecureRig(t)
 	connect := func(who string) *esdb.Client {
-		settings, err := esdb.ParseConnectionString(fmt.Sprintf("esdb://%s@%s?tls=true&tlsCaFile=%s", who, s.node.Addr(), filepath.Join(s.dir, "cert.pem")))
-		if err != nil {
-			t.Fatal(err)
-		}
-		settings.Logger = esdb.NoopLogging()
-		client, err := esdb.NewClient(settings)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { client.Close() })
-		return client
+		return officialClient(t, fmt.Sprintf("esdb://%s@%s?tls=true&tlsCaFile=%s", who, s.node.Addr(), filepath.Join(s.dir, "cert.pem")))
 	}
 	append := func(c *esdb.Client) error {
 		_, err := c.AppendToStream(s.ctx, "s", esdb.AppendToStreamOptions{}, esdb.EventData{EventID: uuid.New(), EventType: "T", Data: []byte("{}")})

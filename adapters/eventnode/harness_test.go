@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/shared"
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -42,6 +43,22 @@ func newClock() *clock {
 
 func (c *clock) now() time.Time          { return time.Unix(0, c.at.Load()) }
 func (c *clock) advance(d time.Duration) { c.at.Add(int64(d)) }
+
+// officialClient is the client that the world uses, closed when the test ends.
+func officialClient(t testing.TB, address string) *esdb.Client {
+	t.Helper()
+	settings, err := esdb.ParseConnectionString(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.Logger = esdb.NoopLogging()
+	client, err := esdb.NewClient(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
 
 // rig is a node on a file system in memory, and a client of it.
 type rig struct {

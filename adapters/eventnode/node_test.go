@@ -190,15 +190,7 @@ func TestOfficialClient(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for _, scheme := range []string{"esdb", "esdb+discover"} {
-		settings, err := esdb.ParseConnectionString(fmt.Sprintf("%s://%s?tls=false", scheme, r.node.Addr()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		settings.Logger = esdb.NoopLogging()
-		client, err := esdb.NewClient(settings)
-		if err != nil {
-			t.Fatal(err)
-		}
+		client := officialClient(t, fmt.Sprintf("%s://%s?tls=false", scheme, r.node.Addr()))
 		stream := "from-" + scheme
 		sub, err := client.SubscribeToStream(r.ctx, stream, esdb.SubscribeToStreamOptions{})
 		if err != nil {
@@ -222,7 +214,6 @@ func TestOfficialClient(t *testing.T) {
 			t.Error(err)
 		}
 		sub.Close()
-		client.Close()
 	}
 }
 

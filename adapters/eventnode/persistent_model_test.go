@@ -247,16 +247,7 @@ func (m *groupRun) finish(rt *rapid.T) {
 func TestOfficialClientAndGroups(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	settings, err := esdb.ParseConnectionString(fmt.Sprintf("esdb://%s?tls=false", r.node.Addr()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	settings.Logger = esdb.NoopLogging()
-	client, err := esdb.NewClient(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := officialClient(t, fmt.Sprintf("esdb://%s?tls=false", r.node.Addr()))
 	if err := client.CreatePersistentSubscription(r.ctx, "s", "g / 1", esdb.PersistentStreamSubscriptionOptions{StartFrom: esdb.Start{}}); err != nil {
 		t.Fatal(err)
 	}
