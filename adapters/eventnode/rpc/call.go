@@ -32,7 +32,7 @@ func (c *Call) Answer(message []byte) {
 	defer conn.mu.Unlock()
 	size := prefixSize + len(message)
 	st.headersOut()
-	if !st.closed && (size > min(st.window, conn.window, conn.maxFrame) || len(conn.out) > outLimit/2) { // no room for an answer
+	if !st.closed && (size > min(st.window, conn.window, conn.maxFrame) || len(conn.out) > conn.server.options.outLimit/2) { // no room for an answer
 		st.room = make(chan struct{}, 1)
 		st.queueBytes(message)
 		conn.server.owned.Go(st.answerSlowly)

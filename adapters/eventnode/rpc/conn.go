@@ -19,10 +19,10 @@ const (
 	greeting = 10 * time.Second
 	// parting is how long the last words may take, and then how long the client may take to close.
 	parting = time.Second
-	// outWanted is how many bytes may wait to be written before those who send much have to wait, outLimit how many before
-	// a connection is given up that asks and does not read.
-	outWanted = 256 << 10
-	outLimit  = 16 << 20
+	// outWanted is how many bytes may wait to be written before those who send much have to wait, defaultOutLimit how many
+	// before a connection is given up that asks and does not read.
+	outWanted       = 256 << 10
+	defaultOutLimit = 16 << 20
 )
 
 // conn is one connection. One goroutine reads it, one writes it; what is to be written is put into out by anybody.
@@ -249,7 +249,7 @@ func (c *conn) open(h head, block []byte) error {
 	case h.stream <= c.last:
 		c.mu.Unlock()
 		return &broken{protocolError, "a call under the number of an earlier one"}
-	case len(c.out) > outLimit:
+	case len(c.out) > c.server.options.outLimit:
 		c.mu.Unlock()
 		return &broken{tooMuch, "the client calls, and does not read"}
 	}
@@ -395,7 +395,7 @@ func (c *conn) widen(h head, b []byte) error {
 
 // control puts a frame of the connection's own into out: c.out with the frame added. It is called with the lock held.
 func (c *conn) control(out []byte) error {
-	if c.out = out; len(out) > outLimit {
+	if c.out = out; len(out) > c.server.options.outLimit {
 		return &broken{tooMuch, "the client asks, and does not read"}
 	}
 	c.kick()

@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait, so that a hanging server is a failed test.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 type bytesValue = wrapperspb.BytesValue
 
@@ -77,7 +77,7 @@ func serve(t testing.TB, o Options, s *service, direct func(*Call) Receiver) *ri
 	}
 	r.addr = l.Addr().String()
 	served := make(chan error, 1)
-	go func() { served <- r.server.Serve(l) }()
+	go func() { served <- r.server.Serve(narrow{l}) }()
 	t.Cleanup(func() {
 		r.server.Stop()
 		if err := <-served; err != nil {
@@ -86,6 +86,17 @@ func serve(t testing.TB, o Options, s *service, direct func(*Call) Receiver) *ri
 		cancel()
 	})
 	return r
+}
+
+// narrow is a listener whose connections let the kernel keep little of what a client does not read.
+type narrow struct{ net.Listener }
+
+func (l narrow) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return nc, nc.(*net.TCPConn).SetWriteBuffer(16 << 10)
 }
 
 // client is grpc-go's.

@@ -82,7 +82,7 @@ func (w *raw) ending() string {
 	code := "closed"
 	for {
 		f, err := w.ReadFrame()
-		if netErr := net.Error(nil); errors.As(err, &netErr) && netErr.Timeout() {
+		if isTimeout(err) {
 			return "nothing"
 		}
 		if err != nil {
@@ -92,6 +92,11 @@ func (w *raw) ending() string {
 			code = g.ErrCode.String()
 		}
 	}
+}
+
+func isTimeout(err error) bool {
+	late, ok := errors.AsType[net.Error](err)
+	return ok && late.Timeout()
 }
 
 // outcome is how a call ends: the code of a reset, the gRPC status in its trailers, or HTTP's.

@@ -46,6 +46,8 @@ type Options struct {
 	Observe func(method string, code codes.Code)
 	// Logger gets what went wrong with connections. It defaults to none.
 	Logger *slog.Logger
+
+	outLimit int // bytes that may wait to be written before the connection is given up; defaultOutLimit when zero
 }
 
 // Server answers gRPC calls. Register everything before Serve.
@@ -77,6 +79,9 @@ func New(options Options) *Server {
 	}
 	if options.MaxCalls == 0 {
 		options.MaxCalls = 100
+	}
+	if options.outLimit == 0 {
+		options.outLimit = defaultOutLimit
 	}
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
