@@ -64,8 +64,11 @@ func TestBench(t *testing.T) {
 	fmt.Printf("%-58s %12s   %s\n", "figure", "measured", "beside, in the same run")
 	pg := b.postgres()
 	one, sixteen := b.commits(pg, 1), b.commits(pg, 16)
-	if runs("append") {
-		b.appends(one, sixteen)
+	if runs("node") {
+		b.node(one, sixteen)
+	}
+	if runs("scale") {
+		b.scale()
 	}
 	if runs("visible") || runs("onboarding") || runs("projection") {
 		dev := b.child("dev")
@@ -193,37 +196,6 @@ func (b *bench) loop(workers int, do func(worker, n int) error) rate {
 		b.FailNow()
 	}
 	return rate{float64(len(all)) / time.Since(warm).Seconds(), all}
-}
-
-// ---- 1. the node
-
-// appends lets each writer append single events to a stream of its own, always with the revision that it expects.
-func (b *bench) appends(one, sixteen rate) {
-	node := b.child("node")
-	defer node.stop()
-	for _, c := range []struct {
-		writers int
-		beside  rate
-		name    string
-	}{{1, one, "1 client"}, {64, sixteen, "16 clients"}} {
-		client := b.client("esdb://" + node.ready + "?tls=false")
-		data := []byte(`{"fill":"` + strings.Repeat("x", benchPayload-11) + `"}`)
-		expected := make([]esdb.ExpectedRevision, c.writers)
-		r := b.loop(c.writers, func(w, n int) error {
-			if n == 0 {
-				expected[w] = esdb.NoStream{}
-			}
-			done, err := client.AppendToStream(b.Context(), fmt.Sprintf("bench-%d-%d", c.writers, w), esdb.AppendToStreamOptions{ExpectedRevision: expected[w]},
-				esdb.EventData{EventID: uuid.New(), EventType: "bench", ContentType: esdb.ContentTypeJson, Data: data})
-			if err == nil {
-				expected[w] = esdb.Revision(done.NextExpectedVersion)
-			}
-			return err
-		})
-		b.must(client.Close())
-		b.row(fmt.Sprintf("node: durable appends, %d writers", c.writers), perSecond(r.perSecond), "%.2f × Postgres at %s; %v",
-			r.perSecond/c.beside.perSecond, c.name, r.took)
-	}
 }
 
 func (b *bench) client(url string) *esdb.Client {
