@@ -242,9 +242,9 @@ func (b *bench) scale() {
 		node := b.child("node", dir)
 		began := time.Now()
 		b.load(node, loaded, size)
-		rate := float64(size-loaded) / time.Since(began).Seconds()
+		rate, cost := float64(size-loaded)/time.Since(began).Seconds(), float64(node.cpu().Microseconds())/float64(size-loaded)
 		loaded = size
-		b.row(fmt.Sprintf("node: loading up to %d events in %d streams", size, benchLogStreams), perSecond(rate), "memory %d MiB, at most %d MiB", node.memory("VmRSS"), node.memory("VmHWM"))
+		b.row(fmt.Sprintf("node: loading up to %d events in %d streams", size, benchLogStreams), perSecond(rate), "%.1f µs of the node's CPU each; memory %d MiB, at most %d MiB", cost, node.memory("VmRSS"), node.memory("VmHWM"))
 		node.stop()
 		began = time.Now()
 		node = b.child("node", dir)

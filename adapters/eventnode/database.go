@@ -65,6 +65,7 @@ func openDatabase(dir string, fs vfs.FS, logger *slog.Logger) (*database, error)
 }
 
 func (d *database) open(readOnly bool) (err error) {
+	// Compactions take half of a loaded node's time, so they are few and large.
 	options := &pebble.Options{
 		FS:                          disk{d.fs, &d.broke},
 		Lock:                        d.lock,
@@ -73,9 +74,10 @@ func (d *database) open(readOnly bool) (err error) {
 		ReadOnly:                    readOnly,
 		FormatMajorVersion:          pebbleFormat,
 		CacheSize:                   64 << 20,
-		MemTableSize:                8 << 20,
+		MemTableSize:                16 << 20,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8,
+		LBaseMaxBytes:               256 << 20,
 		L0StopWritesThreshold:       32,
 	}
 	for i := range options.Levels {
