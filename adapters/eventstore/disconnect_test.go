@@ -3,8 +3,6 @@ package eventstore
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -13,6 +11,7 @@ import (
 
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 
+	"github.com/tenure-dev/tenure/adapters/eventstore/proxytest"
 	"github.com/tenure-dev/tenure/domain"
 )
 
@@ -25,20 +24,20 @@ func TestAThousandDisconnectsLoseNothingAndLeakNothing(t *testing.T) {
 	node := &memory{changed: make(chan struct{})}
 	f := &fake{append: node.append, read: node.read}
 	f.serve(t)
-	p := newProxy(t, f.address)
+	p := proxytest.New(t, 7, f.address)
 	before := runtime.NumGoroutine()
-	l, err := Open(t.Context(), Config{URL: "esdb://" + p.Addr().String() + "?tls=false&discoveryInterval=1", pauses: time.Millisecond})
+	l, err := Open(t.Context(), Config{URL: "esdb://" + p.Addr() + "?tls=false&discoveryInterval=1", pauses: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.cutting.Store(true)
+	p.Cutting.Store(true)
 
 	var writers, others sync.WaitGroup
 	ctx, enough := context.WithCancel(t.Context())
 	acked := make([]int, 4)
 	for i := range acked {
 		writers.Go(func() {
-			for p.cuts.Load() < forcedDisconnects {
+			for p.Cuts.Load() < forcedDisconnects {
 				_, err := l.Append(ctx, fmt.Sprint("w-", i), int64(acked[i])-1, one(fmt.Sprint(i, acked[i])))
 				switch domain.CodeOf(err) {
 				case "":
@@ -77,7 +76,7 @@ func TestAThousandDisconnectsLoseNothingAndLeakNothing(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	p.cutting.Store(false)
+	p.Cutting.Store(false)
 	end := node.end()
 	eventually(t, "every subscriber has seen every event", func() bool {
 		for i := range seen {
@@ -172,61 +171,6 @@ func (m *memory) read(_ int, r *api.ReadReq, s api.Streams_ReadServer) error {
 		case <-changed:
 		case <-s.Context().Done():
 			return nil
-		}
-	}
-}
-
-// proxy passes connections on, and cuts each after so many bytes while it is told to.
-type proxy struct {
-	net.Listener
-	cutting atomic.Bool
-	cuts    atomic.Int64
-}
-
-func newProxy(t *testing.T, to string) *proxy {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{Listener: listener}
-	random := rand.New(rand.NewPCG(7, 11))
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", to)
-			if err != nil {
-				t.Error(err)
-				near.Close()
-				return
-			}
-			left := &atomic.Int64{}
-			left.Store(500 + random.Int64N(30000))
-			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
-				all.Go(func() { p.pass(way[0], way[1], left) })
-			}
-		}
-	})
-	t.Cleanup(func() { listener.Close(); all.Wait() })
-	return p
-}
-
-func (p *proxy) pass(from, to net.Conn, left *atomic.Int64) {
-	defer from.Close()
-	defer to.Close()
-	buffer := make([]byte, 512)
-	for {
-		n, err := from.Read(buffer)
-		if before := left.Load(); p.cutting.Load() && before > 0 && left.Add(-int64(n)) <= 0 {
-			p.cuts.Add(1)
-			return
-		}
-		if _, werr := to.Write(buffer[:n]); err != nil || werr != nil {
-			return
 		}
 	}
 }
