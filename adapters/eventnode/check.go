@@ -58,8 +58,10 @@ const maxDamages = 100
 var (
 	// ErrNoLog is wrapped by what Check returns for a directory without an event log.
 	ErrNoLog = errors.New("there is no event log")
-	// ErrInUse is wrapped by what Check returns for a directory that a process has.
+	// ErrInUse is wrapped by what Check and Open return for a directory that another process has.
 	ErrInUse = errors.New("it is in use by another process")
+	// ErrDirectory is wrapped by what Open returns for a path at which there can be no directory of ours.
+	ErrDirectory = errors.New("it cannot be used as a directory")
 )
 
 // Check looks at everything that a directory holds: that every file is whole, every event can be read, positions and
