@@ -42,15 +42,15 @@ func openDatabase(dir string, fs vfs.FS, logger *slog.Logger) (*database, error)
 		fs = vfs.Default
 	}
 	if err := fs.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("eventnode: %w", err)
+		return nil, fmt.Errorf("eventnode: %w: %w", ErrDirectory, err)
 	}
 	d := &database{dir: dir, fs: fs, log: logger, broke: breakage{happened: make(chan struct{})}}
 	var err error
 	if d.lock, err = pebble.LockDirectory(dir, fs); err != nil {
 		if _, unusable := errors.AsType[*os.PathError](err); unusable {
-			return nil, fmt.Errorf("eventnode: %w", err)
+			return nil, fmt.Errorf("eventnode: %w: %w", ErrDirectory, err)
 		}
-		return nil, fmt.Errorf("eventnode: %s is in use by another process: %w", dir, err)
+		return nil, fmt.Errorf("eventnode: %s: %w: %w", dir, ErrInUse, err)
 	}
 	if err = d.examine(); err == nil {
 		err = d.open(false)

@@ -16,6 +16,8 @@ type metrics struct {
 
 	written, repeated, wrong, refused atomic.Uint64 // appends
 	events, bytes                     atomic.Uint64 // appended
+	scavengeStreams                   atomic.Uint64 // looked at by scavenges
+	scavengedEvents, scavengedBytes   atomic.Uint64 // removed
 	syncSeconds, syncAppends          prometheus.Histogram
 	calls                             map[string]*[codes.Unauthenticated + 1]atomic.Uint64 // by method; fixed before the first call
 
@@ -107,17 +109,22 @@ func (m *metrics) close() {
 var (
 	appendsDesc = prometheus.NewDesc("tenure_node_appends_total",
 		"Appends answered, by outcome: written, idempotent, wrong_version or refused.", []string{"outcome"}, nil)
-	eventsDesc  = prometheus.NewDesc("tenure_node_appended_events_total", "Events appended.", nil, nil)
-	bytesDesc   = prometheus.NewDesc("tenure_node_appended_bytes_total", "Bytes of data, metadata and types appended.", nil, nil)
-	queueDesc   = prometheus.NewDesc("tenure_node_queue_appends", "Writes that wait for the committer.", nil, nil)
-	subsDesc    = prometheus.NewDesc("tenure_node_subscriptions", "Open subscriptions.", []string{"kind", "state"}, nil)
-	lagDesc     = prometheus.NewDesc("tenure_node_subscription_lag_events", "How many events the slowest live subscription has not looked at.", nil, nil)
-	lagPosDesc  = prometheus.NewDesc("tenure_node_subscription_lag_positions", "How many positions the slowest live subscription is behind the log's end.", nil, nil)
-	sizeDesc    = prometheus.NewDesc("tenure_node_log_bytes", "Size of the log on disk.", nil, nil)
-	lastDesc    = prometheus.NewDesc("tenure_node_last_position", "The log's last position.", nil, nil)
-	callsDesc   = prometheus.NewDesc("tenure_node_calls_total", "Calls that have ended, by method and gRPC code.", []string{"method", "code"}, nil)
-	connsDesc   = prometheus.NewDesc("tenure_node_connections", "Open connections of clients.", nil, nil)
-	metricDescs = []*prometheus.Desc{appendsDesc, eventsDesc, bytesDesc, queueDesc, subsDesc, lagDesc, lagPosDesc, sizeDesc, lastDesc, callsDesc, connsDesc}
+	eventsDesc     = prometheus.NewDesc("tenure_node_appended_events_total", "Events appended.", nil, nil)
+	bytesDesc      = prometheus.NewDesc("tenure_node_appended_bytes_total", "Bytes of data, metadata and types appended.", nil, nil)
+	queueDesc      = prometheus.NewDesc("tenure_node_queue_appends", "Writes that wait for the committer.", nil, nil)
+	subsDesc       = prometheus.NewDesc("tenure_node_subscriptions", "Open subscriptions.", []string{"kind", "state"}, nil)
+	lagDesc        = prometheus.NewDesc("tenure_node_subscription_lag_events", "How many events the slowest live subscription has not looked at.", nil, nil)
+	lagPosDesc     = prometheus.NewDesc("tenure_node_subscription_lag_positions", "How many positions the slowest live subscription is behind the log's end.", nil, nil)
+	sizeDesc       = prometheus.NewDesc("tenure_node_log_bytes", "Size of the log on disk.", nil, nil)
+	lastDesc       = prometheus.NewDesc("tenure_node_last_position", "The log's last position.", nil, nil)
+	callsDesc      = prometheus.NewDesc("tenure_node_calls_total", "Calls that have ended, by method and gRPC code.", []string{"method", "code"}, nil)
+	scavengeDesc   = prometheus.NewDesc("tenure_node_scavenge_running", "1 while a scavenge is under way, else 0.", nil, nil)
+	scavStreamDesc = prometheus.NewDesc("tenure_node_scavenge_streams_total", "Streams that scavenges have looked at.", nil, nil)
+	scavEventsDesc = prometheus.NewDesc("tenure_node_scavenged_events_total", "Events that scavenges have removed.", nil, nil)
+	scavBytesDesc  = prometheus.NewDesc("tenure_node_scavenged_bytes_total", "Bytes of those events, as they were stored.", nil, nil)
+	connsDesc      = prometheus.NewDesc("tenure_node_connections", "Open connections of clients.", nil, nil)
+	metricDescs    = []*prometheus.Desc{appendsDesc, eventsDesc, bytesDesc, queueDesc, subsDesc, lagDesc, lagPosDesc, sizeDesc, lastDesc, callsDesc, connsDesc,
+		scavengeDesc, scavStreamDesc, scavEventsDesc, scavBytesDesc}
 )
 
 // Describe implements prometheus.Collector.
@@ -143,6 +150,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	count(appendsDesc, m.refused.Load(), "refused")
 	count(eventsDesc, m.events.Load())
 	count(bytesDesc, m.bytes.Load())
+	count(scavStreamDesc, m.scavengeStreams.Load())
+	count(scavEventsDesc, m.scavengedEvents.Load())
+	count(scavBytesDesc, m.scavengedBytes.Load())
 	for method, counts := range m.calls {
 		for code := range counts {
 			if n := counts[code].Load(); n > 0 {
@@ -156,6 +166,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(queueDesc, float64(m.node.writer.queue.depth()))
 	gauge(lastDesc, float64(m.node.ring.watermark.Load()))
 	gauge(connsDesc, float64(m.node.server.Connections()))
+	gauge(scavengeDesc, float64(m.node.scavenges.underWay()))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.collectSubscriptions(gauge)

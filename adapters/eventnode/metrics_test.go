@@ -119,6 +119,38 @@ func TestMetricsTellOfTheSlowest(t *testing.T) {
 	}
 }
 
+// Whoever waits for a scavenge can watch it: that it runs, and what it has looked at and removed.
+func TestMetricsTellHowFarAScavengeIs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(r.node.metrics)
+	told := func() string {
+		m := scrape(t, registry)
+		return m["tenure_node_scavenge_running"] + " running, " + m["tenure_node_scavenged_events_total"] + " events removed"
+	}
+	appending("s", expectAny, "a", "b", "c")(r)
+	setting("s", `{"$maxCount":1}`)(r)
+	if got := told(); got != "0 running, 0 events removed" {
+		t.Errorf("before: %s", got)
+	}
+	r.node.scavenges.now = &scavenge{id: "x", cancel: func() {}}
+	if got := told(); got != "1 running, 0 events removed" {
+		t.Errorf("while one runs: %s", got)
+	}
+	r.node.scavenges.now = nil
+	if got := scavenging(r); got != "Started" {
+		t.Fatal(got)
+	}
+	if got := told(); got != "0 running, 2 events removed" {
+		t.Errorf("afterwards: %s", got)
+	}
+	m := scrape(t, registry)
+	if m["tenure_node_scavenge_streams_total"] < "3" || m["tenure_node_scavenged_bytes_total"] == "0" { // s, $$s, $users, and its own
+		t.Errorf("%s streams, %s bytes", m["tenure_node_scavenge_streams_total"], m["tenure_node_scavenged_bytes_total"])
+	}
+}
+
 // A node that is closed leaves its registry, so another may be opened, and a scrape that is late finds no closed database.
 func TestMetricsEndWithTheNode(t *testing.T) {
 	t.Parallel()

@@ -86,7 +86,8 @@ type Node struct {
 
 // Open opens or creates the database, listens, and starts the committer. Calls are answered from Serve on.
 //
-// It fails, in one line, if another process has the directory, or if a newer program has written it.
+// It fails, in one line: with ErrInUse if another process has the directory, with ErrDirectory if there can be none, and with
+// neither if what is in it is damaged or written by a newer program, or if the disk does not take what opening writes.
 func Open(options Options) (*Node, error) {
 	switch {
 	case options.Now == nil:

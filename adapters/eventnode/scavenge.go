@@ -198,6 +198,7 @@ func (s *scavenge) stream(ctx context.Context, stream string) error {
 		}
 	}
 	s.streams.Add(1)
+	s.node.metrics.scavengeStreams.Add(1)
 	if now := s.node.now(); now.Sub(s.said) >= scavengeReport {
 		s.said = now
 		s.node.logger.Info("scavenging", s.progress()...)
@@ -218,9 +219,11 @@ func (s *scavenge) submit(ctx context.Context) error {
 		return err
 	}
 	s.events.Add(int64(out.removed))
+	s.node.metrics.scavengedEvents.Add(uint64(out.removed))
 	for _, r := range x.removals {
 		for _, size := range r.sizes {
 			s.bytes.Add(int64(size))
+			s.node.metrics.scavengedBytes.Add(uint64(size))
 		}
 	}
 	return nil

@@ -111,6 +111,16 @@ func (s *scavenges) stop(id string) bool {
 	return true
 }
 
+// underWay is how many there are, 0 or 1.
+func (s *scavenges) underWay() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now == nil {
+		return 0
+	}
+	return 1
+}
+
 // end stops what is under way and waits for it.
 func (s *scavenges) end() {
 	s.mu.Lock()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tenure-dev/tenure/adapters/app"
 	"github.com/tenure-dev/tenure/adapters/eventnode"
+	"github.com/tenure-dev/tenure/domain"
 )
 
 func nodeCommand() *cobra.Command {
@@ -67,7 +68,7 @@ func runNode(cmd *cobra.Command, _ []string) error {
 	defer o.Listener.Close()
 	if o.TLS != nil {
 		if o.Users, err = eventnode.OpenUsers(o.Dir, o.Now, logger); err != nil {
-			return dataError(err)
+			return usersError(err)
 		}
 	}
 	metrics := app.NewMetrics()
@@ -100,10 +101,22 @@ func runNode(cmd *cobra.Command, _ []string) error {
 	return err
 }
 
-// dataError is what stands in the way of using --data: another process, or the directory itself.
+// dataError tells what stands in the way of using --data, another process or the path itself, from what is wrong inside: a
+// damaged log is no mistake in the command line.
 func dataError(err error) error {
+	switch {
+	case errors.Is(err, eventnode.ErrDirectory):
+		return usage("--data: %s", err)
+	case errors.Is(err, eventnode.ErrInUse):
+		return taken("--data: %s", err)
+	}
+	return coded(domain.CodeInternal, "--data: %s", err)
+}
+
+// usersError is for the file with the users, which may be out of reach with all of --data.
+func usersError(err error) error {
 	if _, unusable := errors.AsType[*fs.PathError](err); unusable {
 		return usage("--data: %s", err)
 	}
-	return taken("--data: %s", err)
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -218,4 +219,50 @@ func TestADirectoryThatIsNoneIsNamed(t *testing.T) {
 		t.Errorf("exit code %d", exit)
 	}
 	wantOneLine(t, stderr, "tenure: invalid: --data: ")
+}
+
+// What is wrong with the log itself is no mistake in the command line.
+func TestANodeOnADamagedDirectoryHasFailed(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(log string) error
+		exit   int
+		want   string
+	}{
+		"the mark is damaged": {func(log string) error { return os.WriteFile(filepath.Join(log, "mark"), []byte("x"), 0o600) }, exitFailed, "tenure: internal: --data: "},
+		"the manifest is gone": {func(log string) error {
+			manifests, err := filepath.Glob(filepath.Join(log, "MANIFEST-*"))
+			for _, name := range manifests {
+				err = errors.Join(err, os.Remove(name))
+			}
+			return err
+		}, exitFailed, "tenure: internal: --data: "},
+		"the log is gone": {func(log string) error {
+			mark, err := os.ReadFile(filepath.Join(log, "mark"))
+			return errors.Join(err, os.RemoveAll(log), os.Mkdir(log, 0o700), os.WriteFile(filepath.Join(log, "mark"), mark, 0o600))
+		}, exitFailed, "tenure: internal: --data: "},
+		"a file is in the way": {func(log string) error { return errors.Join(os.RemoveAll(log), os.WriteFile(log, nil, 0o600)) }, exitUsage, "tenure: invalid: --data: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := t.TempDir()
+			t.Run("before", func(t *testing.T) { fill(t, startNode(t, data), "s") })
+			if err := c.damage(nodeDir(data)); err != nil {
+				t.Fatal(err)
+			}
+			exit, stdout, stderr := call(t, nil, "node", "--data", data, "--node", "127.0.0.1:0")
+			if exit != c.exit || stdout != "" {
+				t.Errorf("exit code %d and output %q, want %d", exit, stdout, c.exit)
+			}
+			wantOneLine(t, stderr, c.want)
+		})
+	}
+}
+
+func TestANodeOnADirectoryInUseIsRefused(t *testing.T) {
+	data := t.TempDir()
+	startNode(t, data)
+	exit, _, stderr := call(t, nil, "node", "--data", data, "--node", "127.0.0.1:0")
+	if exit != exitUsage {
+		t.Errorf("exit code %d", exit)
+	}
+	wantOneLine(t, stderr, "tenure: conflict: --data: ")
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -46,10 +45,7 @@ func onUsers(use, short string, args cobra.PositionalArgs, do func(cmd *cobra.Co
 		if err == nil {
 			err = do(cmd, users, args)
 		}
-		if _, unusable := errors.AsType[*fs.PathError](err); unusable {
-			return dataError(err)
-		}
-		return err
+		return usersError(err)
 	}}
 	addData(c.Flags(), "directory of the node")
 	return c

@@ -18,7 +18,7 @@ Standard output carries results only. Logs and errors go to standard error; an e
 
 Exit codes:
   0  done
-  1  failed: a fault of ours
+  1  failed: a fault of ours, a damaged log, or a disk that is full
   2  the command line or the configuration is wrong, or what it names is taken: a port, a directory
   3  unavailable: something that is needed is away; a change may or may not have been made
   4  not_found: what was named does not exist
