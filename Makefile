@@ -31,8 +31,8 @@ generate: ## make what gqlgen and protobuf generate anew
 bench: setup build ## the figures of docs/benchmarks.md
 	@scripts/bench
 
-soak: setup build ## long suites: kill -9 during onboardings, ten times over
-	@TENURE_SOAK=1 go test -timeout 60m -run 'Soak|Kill' -v ./integration
+soak: setup build ## long suites: kill -9 of the system and of the node, linearizability, repetitions, scale, damage
+	@TENURE_SOAK=1 go test -timeout 180m -run 'Soak|Kill' -v ./integration
 	@TENURE_SOAK=1 go test -timeout 30m -run TestDamageIsNeverServed -v ./adapters/eventnode
 
 .PHONY: help setup build run test verify generate bench soak

@@ -116,7 +116,7 @@ var memoryStores = map[string]memoryStore{
 	},
 	"an acknowledged event is lost": func(state string, r request, random *rand.Rand) (string, told) {
 		next, answer := step(state, r)
-		if !r.read && random.IntN(20) == 0 {
+		if !r.read && random.IntN(5) == 0 {
 			next = state
 		}
 		return next, answer
@@ -176,6 +176,11 @@ func imagined(seed uint64, store memoryStore, clients, streams, operations int) 
 		default:
 			all = append(all, operation(c, *e, *e.answer, now))
 			known[c][e.stream], under[c] = max(known[c][e.stream], e.answer.revision), nil
+		}
+	}
+	for c, e := range under {
+		if e != nil {
+			all = append(all, operation(c, *e, told{unknown: true}, math.MaxInt64))
 		}
 	}
 	return all

@@ -32,7 +32,7 @@ func TestSoakARepeatedAppendIsOneEvent(t *testing.T) {
 
 // A client that asks again behind the stream's new end, instead of where it did before, gets a second event: the bar shows it.
 func TestTheBarOfRepetitionsCatchesASecondEvent(t *testing.T) {
-	const trials = 20
+	const trials = 3 * repeaters
 	caught := &caught{TB: t}
 	if all := repeated(caught, seedOf(t), trials, func(_, committed int64) int64 { return committed }); all.failed != trials {
 		t.Errorf("of %d second events the bar has caught %d", trials, all.failed)
@@ -86,7 +86,7 @@ func (c *commits) happen(e entry) {
 	}
 }
 
-// repeated makes so many appends whose first answer is lost; again gives the expected revision of what comes after.
+// repeated makes so many appends, shared out among the clients, whose first answer is lost; again gives the expected revision of what comes after.
 func repeated(t testing.TB, seed uint64, trials int, again func(expected, committed int64) int64) (all score) {
 	node := startStore(t)
 	_, direct := dial(t, node.addr)
