@@ -20,6 +20,7 @@ import (
 // The disk gets full under a real node, for real: it stops with one clear line, nothing that it acknowledged is lost, and it
 // starts clean when there is room again.
 func TestTheDiskIsFull(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		limit func(*testing.T, *nodeProcess) (room func())
 		why   string

@@ -20,8 +20,8 @@ import (
 // Bar 1 for the event node: it is killed again and again while 64 writers append and readers read. What a kill leaves in the
 // system's memory reaches the disk all the same, so what a power cut would take is the business of the node's own crash tests.
 func TestTheNodeIsKilledWhileWritersAppend(t *testing.T) {
-	seed := seedOf(t)
-	scoreOf(t, nodeKilled(t, seed, 4, 400))
+	t.Parallel()
+	scoreOf(t, nodeKilled(t, seedOf(t), 4, 200))
 }
 
 func TestSoakTheNodeIsKilledAThousandTimes(t *testing.T) {

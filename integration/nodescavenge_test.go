@@ -24,7 +24,8 @@ import (
 // The node is killed in the middle of scavenges, while writers append and readers read: what can be read is all there, old
 // positions are still places to read from, and the next scavenge completes the work.
 func TestTheNodeIsKilledWhileItScavenges(t *testing.T) {
-	scoreOf(t, scavengesKilled(t, seedOf(t), 2))
+	t.Parallel()
+	scoreOf(t, scavengesKilled(t, seedOf(t), 1))
 }
 
 func TestSoakTheNodeIsKilledWhileItScavenges(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 	"github.com/tenure-dev/tenure/domain"
 )
 
-func TestTheNodeKeepsManyStreams(t *testing.T) { manyStreams(t, 10_000) }
+func TestTheNodeKeepsManyStreams(t *testing.T) { manyStreams(t, 5_000) }
 
 func TestSoakTheNodeKeepsAHundredThousandStreams(t *testing.T) {
 	if os.Getenv("TENURE_SOAK") == "" {
