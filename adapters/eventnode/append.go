@@ -215,6 +215,11 @@ func (w *write) readEvent(proposed message) error {
 			e.data = f.bytes
 		}
 	}
+	return w.add(e, typ, content)
+}
+
+// add adds an event, if it is one. The type and what its content is are required.
+func (w *write) add(e proposedEvent, typ, content *string) error {
 	switch {
 	case typ == nil:
 		return missingMetadata("type")

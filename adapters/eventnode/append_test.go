@@ -15,15 +15,31 @@ import (
 
 const softDeletedJSON = `{"$tb":9223372036854775807}`
 
-// The table by which appends are decided, a row each.
 func TestAppendIsDecidedByTheStreamsState(t *testing.T) {
 	t.Parallel()
+	playAll(t, appendTable())
+}
+
+func TestBatchIsDecidedByTheStreamsState(t *testing.T) {
+	t.Parallel()
+	for _, row := range appendTable() {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.batch = true
+			playOn(t, r, row.steps)
+		})
+	}
+}
+
+// appendTable is the table by which appends are decided, a row each.
+func appendTable() []row {
 	abc := given(appending("s", expectNoStream, "a", "b", "c"))
 	gone := given(tombstoning("s", expectAny))
 	soft := given(deleting("s", expectAny))
 	only := given(setting("s", `{"k":1}`))
 	const refused = "FailedPrecondition stream-deleted"
-	playAll(t, []row{
+	return []row{
 		{"any on a new stream appends", []then{{appending("s", expectAny, "a"), "at 0"}}},
 		{"any on a stream appends", []then{abc, {appending("s", expectAny, "d", "e"), "at 4"}}},
 		{"no stream on a new stream appends", []then{{appending("s", expectNoStream, "a", "b"), "at 1"}}},
@@ -98,7 +114,7 @@ func TestAppendIsDecidedByTheStreamsState(t *testing.T) {
 		{"a hidden repetition: below $tb", []then{abc, given(setting("s", `{"$tb":2}`)), {appending("s", expectNoStream, "a"), "at 0, hidden"}, {appending("s", 1, "c"), "at 2"}}},
 		{"a hidden repetition: beyond $maxCount", []then{abc, given(setting("s", `{"$maxCount":1}`)), {appending("s", expectAny, "b"), "at 1, hidden"}, {appending("s", expectAny, "c"), "at 2"}}},
 		{"a hidden repetition: older than $maxAge", []then{abc, given(setting("s", `{"$maxAge":10}`)), given(passing(11e9)), {appending("s", expectAny, "a"), "at 0, hidden"}}},
-	})
+	}
 }
 
 func other(name string) *api.AppendReq_ProposedMessage {

@@ -40,7 +40,7 @@ var needs = map[string]permission{
 	api.Streams_Append_FullMethodName:      byStream,
 	api.Streams_Delete_FullMethodName:      byStream,
 	api.Streams_Tombstone_FullMethodName:   byStream,
-	api.Streams_BatchAppend_FullMethodName: anyUser,
+	api.Streams_BatchAppend_FullMethodName: byStream,
 
 	persistent.PersistentSubscriptions_Read_FullMethodName:             anyUser, // and the handler asks for readStream
 	persistent.PersistentSubscriptions_GetInfo_FullMethodName:          anyUser,

@@ -114,7 +114,7 @@ func TestWhoMayCallAMethod(t *testing.T) {
 		"/event_store.client.server_features.ServerFeatures/GetSupportedMethods": everybody,
 		"/event_store.client.gossip.Gossip/Read":                                 everybody,
 		streams + "Read":                                                         handlerAsks, streams + "Append": handlerAsks, streams + "Delete": handlerAsks, streams + "Tombstone": handlerAsks,
-		streams + "BatchAppend": users,
+		streams + "BatchAppend": handlerAsks,
 		groups + "Read":         users, groups + "GetInfo": users, groups + "List": users,
 		groups + "Create": upkeep, groups + "Update": upkeep, groups + "Delete": upkeep, groups + "ReplayParked": upkeep, groups + "RestartSubsystem": upkeep,
 		operations + "StartScavenge": upkeep, operations + "StopScavenge": upkeep, operations + "Shutdown": upkeep, operations + "MergeIndexes": upkeep,

@@ -70,6 +70,8 @@ type rig struct {
 	conn   *grpc.ClientConn
 	api    api.StreamsClient
 	ring   int
+	batch  bool // append by BatchAppend
+	linger time.Duration
 	subs   map[string]*listening
 	served chan error
 }
@@ -100,7 +102,8 @@ func startRig(t testing.TB, r *rig) *rig {
 
 func (r *rig) up() {
 	r.t.Helper()
-	node, err := Open(Options{Dir: "log", Addr: "127.0.0.1:0", Now: r.clock.now, fs: r.fs, ringEvents: r.ring, ticks: make(chan time.Time)})
+	node, err := Open(Options{Dir: "log", Addr: "127.0.0.1:0", Now: r.clock.now, fs: r.fs, ringEvents: r.ring, ticks: make(chan time.Time),
+		batchTimeout: time.Hour, batchLinger: r.linger})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -145,7 +148,11 @@ func given(s step) then { return then{do: s, want: "*"} }
 // play runs the steps of a row on a node of its own.
 func play(t *testing.T, steps ...then) {
 	t.Helper()
-	r := newRig(t)
+	playOn(t, newRig(t), steps)
+}
+
+func playOn(t *testing.T, r *rig, steps []then) {
+	t.Helper()
 	for i, s := range steps {
 		if got := s.do(r); s.want != "*" && got != s.want {
 			t.Errorf("step %d:\n got  %s\n want %s", i+1, got, s.want)
@@ -245,6 +252,9 @@ func appending(stream string, expected int64, names ...string) step {
 
 func appendingEvents(stream string, expected int64, events ...*api.AppendReq_ProposedMessage) step {
 	return func(r *rig) string {
+		if r.batch {
+			return r.appendBatch(stream, expected, events)
+		}
 		messages := []*api.AppendReq{appendOptions(stream, expected)}
 		for _, e := range events {
 			messages = append(messages, &api.AppendReq{Content: &api.AppendReq_ProposedMessage_{ProposedMessage: e}})

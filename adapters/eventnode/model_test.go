@@ -147,6 +147,7 @@ func TestNodeAnswersAsTheModel(t *testing.T) {
 		expectations := rapid.OneOf(rapid.SampledFrom([]int64{expectAny, expectNoStream, expectStreamExists}), rapid.Int64Range(0, 5))
 		ids := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}), 0, 3)
 		for i := range rapid.IntRange(5, 30).Draw(rt, "steps") {
+			r.batch = rapid.Bool().Draw(rt, "batch")
 			stream, expected := streams.Draw(rt, "stream"), expectations.Draw(rt, "expected")
 			var got, want string
 			switch action := rapid.SampledFrom([]string{"append", "append", "append", "append", "again", "delete", "tombstone", "metadata", "restart"}).Draw(rt, "action"); action {

@@ -46,9 +46,11 @@ type Options struct {
 	// Now is the clock: events are stamped with it, and $maxAge is measured by it. Required.
 	Now func() time.Time
 
-	fs         vfs.FS           // defaults to the disk
-	ringEvents int              // events that live subscribers may lag behind; 0 is ringEvents
-	ticks      <-chan time.Time // of persistent subscriptions; defaults to one a second
+	fs           vfs.FS           // defaults to the disk
+	ringEvents   int              // events that live subscribers may lag behind; 0 is ringEvents
+	ticks        <-chan time.Time // of persistent subscriptions; defaults to one a second
+	batchTimeout time.Duration    // 0 is batchTimeout
+	batchLinger  time.Duration    // 0 is batchLinger
 }
 
 const (
@@ -70,6 +72,8 @@ type Node struct {
 	writer     *writer
 	persistent *groupKeeper
 	scavenges  *scavenges
+	batches    batchRooms
+	receivers  sync.WaitGroup // of calls of BatchAppend
 	listener   net.Listener
 	server     *rpc.Server
 	metrics    *metrics
@@ -105,6 +109,12 @@ func Open(options Options) (*Node, error) {
 	}
 	if n.options.ringEvents == 0 {
 		n.options.ringEvents = ringEvents
+	}
+	if n.options.batchTimeout == 0 {
+		n.options.batchTimeout = batchTimeout
+	}
+	if n.options.batchLinger == 0 {
+		n.options.batchLinger = batchLinger
 	}
 	var err error
 	if n.database, err = openDatabase(options.Dir, options.fs, n.logger); err != nil {
@@ -235,6 +245,7 @@ func (n *Node) Close(ctx context.Context) error {
 		})
 		stopping.Wait()
 		_ = n.listener.Close() // the server has closed it, unless it never served
+		n.receivers.Wait()
 		n.persistent.end()
 		n.scavenges.end()
 		n.writer.queue.finish()

@@ -1,7 +1,6 @@
 package eventnode
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 
@@ -203,12 +202,7 @@ func (c *consumer) receive(st ps.PersistentSubscriptions_ReadServer) {
 func readIDs(list []*shared.UUID) []uuid.UUID {
 	ids := make([]uuid.UUID, len(list))
 	for i, u := range list {
-		if text, ok := u.GetValue().(*shared.UUID_String_); ok {
-			ids[i], _ = uuid.Parse(text.String_)
-			continue
-		}
-		binary.BigEndian.PutUint64(ids[i][:8], uint64(u.GetStructured().GetMostSignificantBits()))
-		binary.BigEndian.PutUint64(ids[i][8:], uint64(u.GetStructured().GetLeastSignificantBits()))
+		ids[i] = readUUID(u)
 	}
 	return ids
 }

@@ -11,7 +11,7 @@ import (
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 )
 
-// streamsService is the Streams service. BatchAppend stays unimplemented.
+// streamsService is the Streams service.
 type streamsService struct {
 	api.UnimplementedStreamsServer
 	node *Node
@@ -70,6 +70,7 @@ func (s *featuresService) GetSupportedMethods(context.Context, *shared.Empty) (*
 		Methods: []*serverfeatures.SupportedMethod{
 			{ServiceName: streams, MethodName: "read", Features: []string{"position", "events"}},
 			{ServiceName: streams, MethodName: "append"},
+			{ServiceName: streams, MethodName: "batchappend", Features: []string{"deadline_duration"}},
 			{ServiceName: streams, MethodName: "delete"},
 			{ServiceName: streams, MethodName: "tombstone"},
 			{ServiceName: groups, MethodName: "create", Features: both},
