@@ -65,6 +65,7 @@ func newUsers(t testing.TB, dir string, c *clock) *Users {
 	if err != nil {
 		t.Fatal(err)
 	}
+	users.cost = argonCost{passes: 1, memory: 8} // a wrong password costs a hash, and tests try many
 	for name, roles := range map[string][]string{"admin": {RoleAdmins}, "ops": {RoleOps}, "plain": nil} {
 		if err := users.Add(name, name+"-password", roles...); err != nil {
 			t.Fatal(err)
@@ -158,73 +159,93 @@ func TestWhoMayCallAMethod(t *testing.T) {
 	}
 }
 
+// streamCall is one way of doing something to a stream, with what came of it.
+type streamCall func(r *rig, ctx context.Context, stream string) (error, metadata.MD)
+
+// streamCalls are all ways; those that write expect a revision at which no stream is, so nothing is written.
+var streamCalls = map[string]streamCall{
+	"read":      readAs(func(*api.ReadReq_Options) {}),
+	"subscribe": readAs(subscribed),
+	"append": func(r *rig, ctx context.Context, stream string) (error, metadata.MD) {
+		st, err := r.api.Append(ctx)
+		if err != nil {
+			return err, nil
+		}
+		_ = st.Send(appendOptions(stream, 77))
+		_, err = st.CloseAndRecv()
+		return err, st.Trailer()
+	},
+	"batch": func(r *rig, ctx context.Context, stream string) (error, metadata.MD) {
+		st, err := r.api.BatchAppend(ctx)
+		if err != nil {
+			return err, nil
+		}
+		_ = st.Send(whole("a", stream, 77))
+		resp, err := st.Recv()
+		if code := codes.Code(resp.GetError().GetCode()); err == nil && code == codes.PermissionDenied {
+			return status.Error(code, resp.GetError().GetMessage()), metadata.Pairs("exception", "access-denied")
+		}
+		return err, st.Trailer()
+	},
+	"delete": func(r *rig, ctx context.Context, stream string) (error, metadata.MD) {
+		var trailer metadata.MD
+		_, err := r.api.Delete(ctx, &api.DeleteReq{Options: &api.DeleteReq_Options{StreamIdentifier: identifier(stream),
+			ExpectedStreamRevision: &api.DeleteReq_Options_Revision{Revision: 77}}}, grpc.Trailer(&trailer))
+		return err, trailer
+	},
+	"tombstone": func(r *rig, ctx context.Context, stream string) (error, metadata.MD) {
+		var trailer metadata.MD
+		_, err := r.api.Tombstone(ctx, &api.TombstoneReq{Options: &api.TombstoneReq_Options{StreamIdentifier: identifier(stream),
+			ExpectedStreamRevision: &api.TombstoneReq_Options_Revision{Revision: 77}}}, grpc.Trailer(&trailer))
+		return err, trailer
+	},
+}
+
+func subscribed(o *api.ReadReq_Options) {
+	o.CountOption = &api.ReadReq_Options_Subscription{Subscription: &api.ReadReq_Options_SubscriptionOptions{}}
+}
+
+func readAs(how option) streamCall {
+	return func(r *rig, ctx context.Context, stream string) (error, metadata.MD) {
+		of := ofStream(stream)
+		if stream == allStream {
+			of = ofAll
+		}
+		st, err := r.api.Read(ctx, readOptions(of, how))
+		if err != nil {
+			return err, nil
+		}
+		_, err = st.Recv()
+		return err, st.Trailer()
+	}
+}
+
 // The calls of a stream, by what it is; each with no credentials, wrong ones, and as plain, ops and admin.
 func TestWhoMayDoWhatToAStream(t *testing.T) {
 	t.Parallel()
 	const users, admins, none, anything = "no who? yes yes yes", "no who? no no yes", "no who? no no no", "yes yes yes yes yes"
-	type call func(r *rig, ctx context.Context, stream string) (error, metadata.MD)
-	read := func(subscribe bool) call {
-		return func(r *rig, ctx context.Context, stream string) (error, metadata.MD) {
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			of := ofStream(stream)
-			if stream == allStream {
-				of = ofAll
-			}
-			req := readOptions(of)
-			if subscribe {
-				req.Options.CountOption = &api.ReadReq_Options_Subscription{Subscription: &api.ReadReq_Options_SubscriptionOptions{}}
-			}
-			st, err := r.api.Read(ctx, req)
-			if err == nil {
-				_, err = st.Recv()
-			}
-			return err, st.Trailer()
-		}
-	}
-	calls := map[string]call{
-		"read":      read(false),
-		"subscribe": read(true),
-		"append": func(r *rig, ctx context.Context, stream string) (error, metadata.MD) {
-			st, err := r.api.Append(ctx)
-			if err == nil {
-				_ = st.Send(appendOptions(stream, 77)) // at which no stream is, so nothing is written
-				_, err = st.CloseAndRecv()
-			}
-			return err, st.Trailer()
-		},
-		"delete": func(r *rig, ctx context.Context, stream string) (error, metadata.MD) {
-			var trailer metadata.MD
-			_, err := r.api.Delete(ctx, &api.DeleteReq{Options: &api.DeleteReq_Options{StreamIdentifier: identifier(stream),
-				ExpectedStreamRevision: &api.DeleteReq_Options_Revision{Revision: 77}}}, grpc.Trailer(&trailer))
-			return err, trailer
-		},
-		"tombstone": func(r *rig, ctx context.Context, stream string) (error, metadata.MD) {
-			var trailer metadata.MD
-			_, err := r.api.Tombstone(ctx, &api.TombstoneReq{Options: &api.TombstoneReq_Options{StreamIdentifier: identifier(stream),
-				ExpectedStreamRevision: &api.TombstoneReq_Options_Revision{Revision: 77}}}, grpc.Trailer(&trailer))
-			return err, trailer
-		},
-	}
 	secure, insecure := newSecureRig(t).rig, newRig(t)
-	for stream, want := range map[string]map[string]string{
-		"mine":      {"read": users, "subscribe": users, "append": users, "delete": users, "tombstone": users},
-		"$$mine":    {"read": users, "subscribe": users, "append": users, "delete": none, "tombstone": none},
-		"$system":   {"read": admins, "subscribe": admins, "append": admins, "delete": admins, "tombstone": admins},
-		"$$$system": {"read": admins, "subscribe": admins, "append": admins, "delete": none, "tombstone": none},
-		"$users":    {"read": admins, "subscribe": admins, "append": admins, "delete": admins, "tombstone": admins},
-		"$all":      {"read": admins, "subscribe": admins, "append": none, "delete": none, "tombstone": none},
+	for stream, want := range map[string]struct{ read, write, remove string }{
+		"mine":      {users, users, users},
+		"$$mine":    {users, users, none},
+		"$system":   {admins, admins, admins},
+		"$$$system": {admins, admins, none},
+		"$users":    {admins, admins, admins},
+		"$all":      {admins, none, none},
 	} {
-		for name, do := range calls {
+		wanted := map[string]string{"read": want.read, "subscribe": want.read, "append": want.write, "batch": want.write, "delete": want.remove, "tombstone": want.remove}
+		for name, do := range streamCalls {
 			all := func(r *rig) string {
 				var words []string
 				for _, c := range callers {
-					words = append(words, permitted(do(r, as(r.ctx, c), stream)))
+					ctx, cancel := context.WithTimeout(as(context.Background(), c), patience)
+					words = append(words, permitted(do(r, ctx, stream)))
+					cancel()
 				}
 				return strings.Join(words, " ")
 			}
-			if got := all(secure); got != want[name] {
-				t.Errorf("%s %s:\n got  %s\n want %s", name, stream, got, want[name])
+			if got := all(secure); got != wanted[name] {
+				t.Errorf("%s %s:\n got  %s\n want %s", name, stream, got, wanted[name])
 			}
 			expected := anything
 			if stream == allStream && !strings.Contains("read subscribe", name) {
@@ -256,12 +277,7 @@ func TestCredentialsThatAreNone(t *testing.T) {
 		if given == "" {
 			ctx = as(as(s.ctx, callers[3]), callers[4])
 		}
-		st, err := s.api.Append(ctx)
-		if err == nil {
-			_ = st.Send(appendOptions("s", expectAny))
-			_, err = st.CloseAndRecv()
-		}
-		if got := permitted(err, st.Trailer()); got != "who?" {
+		if got := permitted(streamCalls["append"](s.rig, ctx, "s")); got != "who?" {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
@@ -273,12 +289,7 @@ func TestChangedUsersAreRefusedWithinASecond(t *testing.T) {
 	t.Parallel()
 	s := newSecureRig(t)
 	append := func(credentials string) string {
-		st, err := s.api.Append(as(s.ctx, credentials))
-		if err == nil {
-			_ = st.Send(appendOptions("s", expectAny))
-			_, err = st.CloseAndRecv()
-		}
-		return permitted(err, st.Trailer())
+		return permitted(streamCalls["append"](s.rig, as(s.ctx, credentials), "s"))
 	}
 	other, err := OpenUsers(s.dir, s.clock.now, nil) // as another process would
 	if err != nil {

@@ -42,8 +42,9 @@ type Users struct {
 	path   string
 	now    func() time.Time
 	logger *slog.Logger
-	key    [32]byte // of the proofs
-	decoy  string   // a hash that no password has, for names that do not exist
+	cost   argonCost // of new hashes
+	key    [32]byte  // of the proofs
+	decoy  string    // a hash that no password has, for names that do not exist
 	turns  chan struct{}
 
 	mu     sync.Mutex
@@ -61,11 +62,11 @@ func OpenUsers(dir string, now func() time.Time, logger *slog.Logger) (*Users, e
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	u := &Users{path: filepath.Join(dir, usersFile), now: now, logger: logger, turns: make(chan struct{}, hashTurns)}
+	u := &Users{path: filepath.Join(dir, usersFile), now: now, logger: logger, cost: passwordCost, turns: make(chan struct{}, hashTurns)}
 	if _, err := rand.Read(u.key[:]); err != nil {
 		return nil, err
 	}
-	u.decoy = hashPassword(rand.Text())
+	u.decoy = hashPassword(rand.Text(), u.cost)
 	u.stamp, u.looked = stampOf(u.path), now()
 	list, err := u.List()
 	if err != nil {
@@ -109,7 +110,7 @@ func (u *Users) SetPassword(name, password string) error {
 	if err := checkPassword(password); err != nil {
 		return err
 	}
-	hash := hashPassword(password)
+	hash := hashPassword(password, u.cost)
 	return u.change(func(list []User) ([]User, error) {
 		user := find(list, name)
 		if user == nil {
@@ -180,7 +181,7 @@ func (u *Users) make(name, password string, roles []string) (User, error) {
 		return User{}, first.Unwrap()[0]
 	}
 	roles = slices.Compact(slices.Sorted(slices.Values(roles)))
-	return User{Name: name, Roles: append([]string{}, roles...), Hash: hashPassword(password), Created: u.now().UTC().Truncate(time.Second)}, nil
+	return User{Name: name, Roles: append([]string{}, roles...), Hash: hashPassword(password, u.cost), Created: u.now().UTC().Truncate(time.Second)}, nil
 }
 
 func checkName(name string) error {

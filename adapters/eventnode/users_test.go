@@ -219,9 +219,13 @@ func TestTheFirstUsers(t *testing.T) {
 
 func TestHashesOfOtherKindsAreNobodys(t *testing.T) {
 	t.Parallel()
-	good := hashPassword("password")
+	good := hashPassword("password", passwordCost)
 	if !samePassword(good, "password") || samePassword(good, "passwords") {
 		t.Error("a password is not its own")
+	}
+	users, err := OpenUsers(t.TempDir(), newClock().now, nil)
+	if err != nil || users.cost != passwordCost || !strings.HasPrefix(good, "$argon2id$v=19$m=19456,t=2,p=1$") {
+		t.Errorf("a password costs %s %v", good, err)
 	}
 	for name, bad := range map[string]string{
 		"empty":     "",
