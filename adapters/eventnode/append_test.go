@@ -104,6 +104,8 @@ func appendTable() []row {
 		{"soft-deleted: nothing for no stream is wrong", []then{abc, soft, {appending("s", expectNoStream), "wrong, at 2"}}},
 		{"soft-deleted: other metadata is kept when the stream comes back", []then{abc, given(setting("s", `{"$tb":9223372036854775807,"custom":"y"}`)),
 			given(appending("s", expectAny, "d")), {reading(ofStream("$$s")), `[$metadata {"$tb":3,"custom":"y"}]`}}},
+		{"soft-deleted: other metadata loses space and needless escapes", []then{abc, given(setting("s", `{ "\u007a\u00F3": ["\u017c\u2028\/<\"", 1.50], "$tb": 9223372036854775807 }`)),
+			given(appending("s", expectAny, "d")), {reading(ofStream("$$s")), `[$metadata {"zó":["ż\u2028/<\"",1.50],"$tb":3}]`}}},
 		{"soft-deleted: new metadata brings the stream back", []then{abc, soft, {setting("s", `{"custom":"y"}`), "at 1"},
 			{reading(ofStream("$$s")), `[$metadata {"custom":"y","$tb":3}]`}, {reading(ofStream("s")), "nothing"}}},
 		{"soft-deleted before it had events", []then{given(setting("s", softDeletedJSON)), {appending("s", expectNoStream, "a"), "at 0"},

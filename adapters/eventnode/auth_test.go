@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
+	ps "github.com/EventStore/EventStore-Client-Go/v4/protos/persistent"
 	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
@@ -356,5 +357,34 @@ func TestOfficialClientOverTLS(t *testing.T) {
 	}
 	if _, err := plain.SubscribeToAll(s.ctx, esdb.SubscribeToAllOptions{}); !errors.As(err, &failure) || failure.Code() != esdb.ErrorCodeAccessDenied {
 		t.Errorf("$all for a user without roles: %v", err)
+	}
+}
+
+// Whoever asks how a group is hears who its consumers are: the users they have come as.
+func TestGroupTellsWhoseItsConsumersAre(t *testing.T) {
+	t.Parallel()
+	s := newSecureRig(t)
+	ctx, groups := as(s.ctx, callers[4]), s.groups()
+	if _, err := groups.Create(ctx, creation()); err != nil {
+		t.Fatal(err)
+	}
+	st, err := groups.Read(as(s.ctx, callers[2]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Send(&ps.ReadReq{Content: &ps.ReadReq_Options_{Options: &ps.ReadReq_Options{GroupName: "g", BufferSize: 1,
+		StreamOption: &ps.ReadReq_Options_StreamIdentifier{StreamIdentifier: identifier("s")},
+		UuidOption:   &ps.ReadReq_Options_UUIDOption{Content: &ps.ReadReq_Options_UUIDOption_Structured{Structured: empty}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := groups.GetInfo(ctx, infoOf("s", "g"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := resp.SubscriptionInfo.Connections; len(c) != 1 || c[0].Username != "plain" {
+		t.Errorf("%v", c)
 	}
 }

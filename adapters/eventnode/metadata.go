@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -20,30 +21,36 @@ var metastreamMetadata = streamMetadata{maxCount: 1}
 
 func (m streamMetadata) softDeleted() bool { return m.truncateBefore == deletedRevision }
 
-// parseMetadata reads the data of a metadata event. One bad value empties all of it, as does anything but a JSON object;
-// nobody is told, for the append has long been accepted.
+// longestSpan is the longest time that a real server can measure, in seconds.
+const longestSpan = math.MaxInt64 / 10_000_000
+
+// parseMetadata reads the data of a metadata event, as far as the end of its JSON object. One bad value empties all of it,
+// as does anything but an object; nobody is told, for the append has long been accepted. Of equal keys the last value
+// counts, but all have to be of the right type.
 func parseMetadata(data []byte, isJSON bool) streamMetadata {
 	if !isJSON {
 		return streamMetadata{}
 	}
-	members, ok := objectMembers(data)
+	members, ok := readMembers(data)
 	if !ok {
 		return streamMetadata{}
 	}
+	maxCount, maxAge, cache, before := int64(1), int64(1), int64(1), int64(0)
 	var m streamMetadata
 	for _, member := range members {
 		good := true
 		switch member.key {
 		case "$maxCount":
-			m.maxCount, good = integer(member.value, 1, math.MaxInt64)
+			maxCount, good = integer(member.value, math.MaxInt64)
+			m.maxCount = maxCount
 		case "$maxAge":
-			var seconds int64
-			seconds, good = integer(member.value, 1, math.MaxInt64)
-			m.maxAge = time.Duration(min(seconds, math.MaxInt64/int64(time.Second))) * time.Second
+			maxAge, good = integer(member.value, longestSpan)
+			m.maxAge = time.Duration(min(maxAge, math.MaxInt64/int64(time.Second))) * time.Second
 		case "$tb":
-			m.truncateBefore, good = integer(member.value, 0, math.MaxInt64)
+			before, good = integer(member.value, math.MaxInt64)
+			m.truncateBefore = before
 		case "$cacheControl":
-			_, good = integer(member.value, 1, math.MaxInt64)
+			cache, good = integer(member.value, longestSpan)
 		case "$tmp":
 			good = bytes.Equal(member.value, []byte("true")) || bytes.Equal(member.value, []byte("false"))
 		case "$acl":
@@ -52,6 +59,9 @@ func parseMetadata(data []byte, isJSON bool) streamMetadata {
 		if !good {
 			return streamMetadata{}
 		}
+	}
+	if maxCount < 1 || maxAge < 1 || cache < 1 || before < 0 {
+		return streamMetadata{}
 	}
 	return m
 }
@@ -81,7 +91,7 @@ func undeleted(data []byte, from int64) ([]byte, bool) {
 		}
 		out.Write(quoted(member.key))
 		out.WriteByte(':')
-		if err := json.Compact(&out, member.value); err != nil {
+		if !writeAnew(&out, member.value) {
 			return nil, false
 		}
 	}
@@ -89,22 +99,66 @@ func undeleted(data []byte, from int64) ([]byte, bool) {
 	return out.Bytes(), true
 }
 
+// writeAnew writes a JSON value without space, and its strings with no escapes but those that quoted makes.
+func writeAnew(out *bytes.Buffer, value json.RawMessage) bool {
+	var compact bytes.Buffer
+	if json.Compact(&compact, value) != nil {
+		return false
+	}
+	for b := compact.Bytes(); len(b) > 0; {
+		n := bytes.IndexByte(b, '"')
+		if n < 0 {
+			out.Write(b)
+			break
+		}
+		out.Write(b[:n])
+		end := n + 1
+		for ; b[end] != '"'; end++ {
+			if b[end] == '\\' {
+				end++
+			}
+		}
+		var text string
+		if json.Unmarshal(b[n:end+1], &text) != nil {
+			return false
+		}
+		out.Write(quoted(text))
+		b = b[end+1:]
+	}
+	return true
+}
+
 type jsonMember struct {
 	key   string
 	value json.RawMessage
 }
 
-// objectMembers are the members of a JSON object in their order. Of equal keys the last value counts, in the first place.
+// objectMembers are the members of a JSON object in their order, if there is nothing after it. Of equal keys the last value
+// counts, in the first place.
 func objectMembers(data []byte) ([]jsonMember, bool) {
 	if !json.Valid(data) {
 		return nil, false
 	}
+	all, ok := readMembers(data)
+	var members []jsonMember
+	at := map[string]int{}
+	for _, member := range all {
+		if i, twice := at[member.key]; twice {
+			members[i].value = member.value
+			continue
+		}
+		at[member.key] = len(members)
+		members = append(members, member)
+	}
+	return members, ok
+}
+
+// readMembers are all members of the JSON object that the data begins with, whatever comes after it.
+func readMembers(data []byte) (members []jsonMember, ok bool) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, false
 	}
-	var members []jsonMember
-	at := map[string]int{}
 	for d.More() {
 		t, err := d.Token()
 		key, ok := t.(string)
@@ -115,31 +169,30 @@ func objectMembers(data []byte) ([]jsonMember, bool) {
 		if err := d.Decode(&value); err != nil {
 			return nil, false
 		}
-		if i, twice := at[key]; twice {
-			members[i].value = value
-			continue
-		}
-		at[key] = len(members)
 		members = append(members, jsonMember{key, value})
 	}
-	return members, true
+	end, err := d.Token()
+	return members, err == nil && end == json.Delim('}')
 }
 
-// integer reads a JSON number without fraction or exponent.
-func integer(value json.RawMessage, low, high int64) (int64, bool) {
+// integer reads a JSON number without fraction or exponent, at most high.
+func integer(value json.RawMessage, high int64) (int64, bool) {
 	n, err := strconv.ParseInt(string(value), 10, 64)
-	return n, err == nil && n >= low && n <= high
+	return n, err == nil && n <= high
 }
 
 // isACL checks the form of an access control list: roles, each a name or a list of names.
 func isACL(value json.RawMessage) bool {
-	members, ok := objectMembers(value)
+	members, ok := readMembers(value)
 	for _, member := range members {
 		switch member.key {
 		case "$r", "$w", "$d", "$mr", "$mw":
-			var one string
-			var many []string
-			if len(member.value) == 0 || string(member.value) == "null" || json.Unmarshal(member.value, &one) != nil && json.Unmarshal(member.value, &many) != nil {
+			var one *string
+			var many []*string
+			if json.Unmarshal(member.value, &one) == nil && one != nil {
+				continue
+			}
+			if json.Unmarshal(member.value, &many) != nil || many == nil || slices.Contains(many, nil) {
 				return false
 			}
 		default:
@@ -149,11 +202,12 @@ func isACL(value json.RawMessage) bool {
 	return ok
 }
 
-// quoted is a JSON string that leaves <, > and & as they are.
+// quoted is a JSON string as the real server writes it: without escapes but for quotes, backslashes, control characters and
+// the ends of lines.
 func quoted(s string) []byte {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
 	_ = e.Encode(s) // a string always encodes
-	return bytes.TrimRight(out.Bytes(), "\n")
+	return bytes.ReplaceAll(bytes.TrimRight(out.Bytes(), "\n"), []byte("\u0085"), []byte(`\u0085`))
 }

@@ -21,6 +21,7 @@ type consumer struct {
 	textIDs bool
 	from    string
 	name    string
+	user    string
 
 	wake    chan struct{} // there is something to send
 	dropped chan struct{} // closed when it is over
@@ -106,7 +107,7 @@ func (s *persistentService) connect(st ps.PersistentSubscriptions_ReadServer) (*
 	if err := s.node.allow(st.Context(), readStream, source.stream); err != nil {
 		return nil, err
 	}
-	c := &consumer{size: int(o.GetBufferSize()), wake: make(chan struct{}, 1), dropped: make(chan struct{}), from: "<unknown>", name: "<unknown>"}
+	c := &consumer{size: int(o.GetBufferSize()), wake: make(chan struct{}, 1), dropped: make(chan struct{}), from: "<unknown>", name: "<unknown>", user: systemUser}
 	if c.size <= 0 {
 		return nil, invalid("The buffer size must be positive.")
 	}
@@ -116,6 +117,9 @@ func (s *persistentService) connect(st ps.PersistentSubscriptions_ReadServer) (*
 		c.textIDs = true
 	default:
 		return nil, invalid(" `uuidOption` is a required argument of type EventStore.Client.PersistentSubscriptions.ReadReq+Types+Options+Types+UUIDOption")
+	}
+	if user, ok := st.Context().Value(userKey{}).(*User); ok {
+		c.user = user.Name
 	}
 	if from, ok := peer.FromContext(st.Context()); ok && from.Addr != nil {
 		c.from = from.Addr.String()

@@ -61,7 +61,7 @@ func (g *group) info() (*ps.SubscriptionInfo, error) {
 	for _, c := range g.consumers {
 		info.Connections = append(info.Connections, &ps.SubscriptionInfo_ConnectionInfo{
 			From:                      c.from,
-			Username:                  systemUser,
+			Username:                  c.user,
 			AverageItemsPerSecond:     g.perSecond(c.total),
 			TotalItems:                c.total,
 			CountSinceLastMeasurement: c.total - c.measured,

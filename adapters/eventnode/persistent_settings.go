@@ -129,6 +129,11 @@ func (s *settings) startAtPosition(commit, prepare, watermark uint64) error {
 	switch {
 	case prepare > commit:
 		return invalid("The commit position must be greater than or equal to the prepare position.")
+	case commit == math.MaxUint64: // stands for the end, as in a read
+		s.start.end = true
+		return nil
+	case commit > math.MaxInt64:
+		return invalid("A position is at most %d.", int64(math.MaxInt64))
 	case commit > watermark:
 		return groupFailed(s.source, "Invalid Start From position: commit position must be less than or equal to the last commit position in the transaction file.")
 	}

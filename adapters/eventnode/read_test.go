@@ -209,6 +209,9 @@ func TestMetadataHidesEvents(t *testing.T) {
 		"$maxCount 0": `{"$maxCount":0,"$tb":3}`, "a negative $maxCount": `{"$maxCount":-1,"$tb":3}`, "$maxCount as text": `{"$maxCount":"3","$tb":3}`,
 		"a fraction": `{"$maxCount":1.5,"$tb":3}`, "$maxAge 0": `{"$maxAge":0,"$tb":3}`, "a negative $tb": `{"$tb":-1,"$maxCount":1}`, "$cacheControl 0": `{"$cacheControl":0,"$tb":3}`,
 		"an ACL that is none": `{"$acl":7,"$tb":3}`, "an ACL with a number": `{"$acl":{"$r":1},"$tb":3}`, "a list": `[{"$tb":3}]`, "no JSON": `nonsense`, "$tmp as text": `{"$tmp":"yes","$tb":3}`,
+		"the first of equal keys": `{"$tb":"1","$tb":3}`, "an ACL with null": `{"$acl":{"$r":null},"$tb":3}`, "an ACL with null in a list": `{"$acl":{"$r":["a",null]},"$tb":3}`,
+		"an ACL that is null": `{"$acl":null,"$tb":3}`, "the first of equal roles": `{"$acl":{"$r":1,"$r":"a"},"$tb":3}`, "another key in an ACL": `{"$acl":{"r":"a"},"$tb":3}`,
+		"a $maxAge that no clock can measure": `{"$maxAge":922337203686,"$tb":3}`, "an object without end": `{"$tb":3`,
 	} {
 		rows = append(rows, row{"one bad value empties all: " + name, []then{five, {setting("s", bad), "at 0"}, {reading(s), "a b c d e"}}})
 	}
@@ -216,6 +219,9 @@ func TestMetadataHidesEvents(t *testing.T) {
 	octet.Metadata["content-type"], octet.Data = "application/octet-stream", []byte(`{"$tb":3}`)
 	rows = append(rows,
 		row{"of equal keys the last counts", []then{five, given(setting("s", `{"$tb":1,"$tb":3}`)), {reading(s), "d e"}}},
+		row{"of equal keys the last has to be in range", []then{five, given(setting("s", `{"$maxCount":0,"$maxCount":2}`)), {reading(s), "d e"}}},
+		row{"text after the object is not looked at", []then{five, given(setting("s", `{"$tb":3} more}`)), {reading(s), "d e"}}},
+		row{"the longest $maxAge", []then{five, given(setting("s", `{"$maxAge":922337203685,"$tb":3}`)), {reading(s), "d e"}}},
 		row{"good values of all kinds", []then{five, given(setting("s", `{"$acl":{"$r":["a","b"],"$w":"c"},"$cacheControl":1,"$tmp":true,"x":{"$tb":1},"$tb":3}`)), {reading(s), "d e"}}},
 		row{"an event that is not JSON is empty", []then{five, given(appendingEvents("$$s", expectAny, octet)), {reading(s), "a b c d e"}}},
 		row{"the type is not looked at", []then{five, given(func(r *rig) string {
