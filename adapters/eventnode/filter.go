@@ -16,7 +16,7 @@ type filter struct {
 	byStream bool
 	prefixes [][]byte
 	fast     *regexp.Regexp
-	slow     *regexp2.Regexp // for what only a backtracking engine can do: look-around, back-references
+	slow     *regexp2.Regexp // for what only an engine like .NET's can do
 	window   int             // events looked at a page while catching up
 	interval int64           // events looked at between two checkpoints
 }
@@ -62,9 +62,16 @@ func newFilter(o *api.ReadReq_Options_FilterOptions, subscription bool) (*filter
 	return f, nil
 }
 
+// ofNET finds what .NET reads otherwise than Go does, or alone: classes, which it takes from all of Unicode, escapes, options,
+// look-around.
+var ofNET = regexp.MustCompile(`\\[A-Za-z0-9]|\(\?[^:]|\[\[:`)
+
 func (f *filter) compile(text string) (err error) {
-	if f.fast, err = regexp.Compile(text); err == nil {
-		return nil
+	if !ofNET.MatchString(text) {
+		if f.fast, err = regexp.Compile(text); err == nil {
+			return nil
+		}
+		f.fast = nil
 	}
 	if f.slow, err = regexp2.Compile(text, regexp2.None); err != nil {
 		return invalid("The filter's regular expression is not valid: %v", err)

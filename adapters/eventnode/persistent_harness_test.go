@@ -26,6 +26,12 @@ func startingAt(revision uint64) choice {
 	}
 }
 
+func startingAtPosition(position uint64) choice {
+	return func(o *ps.CreateReq_Options) {
+		o.GetAll().AllOption = &ps.CreateReq_AllOptions_Position{Position: &ps.CreateReq_Position{CommitPosition: position, PreparePosition: position}}
+	}
+}
+
 func startingAtEnd(o *ps.CreateReq_Options) {
 	if o.GetStream() != nil {
 		o.GetStream().RevisionOption = &ps.CreateReq_StreamOptions_End{End: empty}

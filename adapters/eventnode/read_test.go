@@ -136,6 +136,9 @@ func TestFilters(t *testing.T) {
 	e := proposed("bill")
 	e.Metadata["type"] = "Paid"
 	appendingEvents("bill-1", expectAny, e)(r)
+	e = proposed("turtle")
+	e.Metadata["type"] = "Zażółć"
+	appendingEvents("żółw٣", expectAny, e)(r)
 	linking("links", "1@order-1", "0@order-1")(r)
 	for _, row := range []struct {
 		name, by string
@@ -148,7 +151,9 @@ func TestFilters(t *testing.T) {
 		{"by prefix of the stream", "stream", []string{"bill-"}, "bill"},
 		{"neither prefix nor expression", "type", nil, "nothing"},
 		{"an expression is not anchored", "type", []string{"/aid|lac"}, "order bill"},
-		{"the usual way to leave out the system's events", "type", []string{`/^[^\$].*`}, "order bill"},
+		{"the usual way to leave out the system's events", "type", []string{`/^[^\$].*`}, "order bill turtle"},
+		{"a letter is one of Unicode's", "type", []string{`/^\w{6}$`}, "order turtle"},
+		{"and so is a digit", "stream", []string{`/^\w{4}\d$`}, "turtle"},
 		{"an expression with look-around", "type", []string{"/^P(?!aid)"}, "order"},
 		{"an expression with a back-reference", "stream", []string{`/(l)\1`}, "bill"},
 		{"an expression that ignores case", "type", []string{"/(?i)^PAID$"}, "bill"},
