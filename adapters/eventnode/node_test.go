@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -160,10 +161,19 @@ func TestFeaturesAndGossip(t *testing.T) {
 	if features.EventStoreServerVersion != "24.10.4" {
 		t.Error(features.EventStoreServerVersion)
 	}
+	served := map[string]bool{}
+	for _, name := range r.node.server.Methods() {
+		served[strings.ToLower(name)] = true
+	}
+	batches := false
 	for _, m := range features.Methods {
-		if m.MethodName == "batchappend" {
-			t.Errorf("%s is advertised", m.MethodName)
+		if !served["/"+m.ServiceName+"/"+m.MethodName] {
+			t.Errorf("%s of %s is advertised", m.MethodName, m.ServiceName)
 		}
+		batches = batches || m.MethodName == "batchappend" && slices.Equal(m.Features, []string{"deadline_duration"})
+	}
+	if !batches {
+		t.Error("BatchAppend is not advertised")
 	}
 	members, err := gossip.NewGossipClient(r.conn).Read(r.ctx, empty)
 	if err != nil || len(members.Members) != 1 {
@@ -172,13 +182,6 @@ func TestFeaturesAndGossip(t *testing.T) {
 	m := members.Members[0]
 	if m.State != gossip.MemberInfo_Leader || !m.IsAlive || m.HttpEndPoint.Address != "127.0.0.1" || int(m.HttpEndPoint.Port) != r.node.Addr().(*net.TCPAddr).Port {
 		t.Error(m)
-	}
-	st, err := r.api.BatchAppend(r.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := st.Recv(); refusal(err, nil) != "Unimplemented" {
-		t.Error(err)
 	}
 	if got := reading(ofStream(usersStream))(r); got != "admin" {
 		t.Errorf("users: %s", got)
