@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/tenure-dev/tenure/domain"
 )
 
 func records(n int) (out []Record) {
@@ -41,9 +44,9 @@ func add(t *testing.T, dir string, limit int64, rs ...Record) Manifest {
 
 func wantRecords(t *testing.T, dir string, want []Record) {
 	t.Helper()
-	m, err := Verify(dir)
-	if err != nil {
-		t.Fatal(err)
+	m, leftovers, err := Verify(dir)
+	if err != nil || len(leftovers) > 0 {
+		t.Fatal(leftovers, err)
 	}
 	var got []Record
 	for r, err := range Records(dir, m) {
@@ -80,11 +83,64 @@ func TestARunThatIsCutOffLeavesTheBackupAsItWas(t *testing.T) {
 		}
 	}
 	w.Abandon()
-	if m, err := ReadManifest(dir); err != nil || m.Events != 8 {
-		t.Fatalf("the manifest has %d events, %v", m.Events, err)
+	if err := os.WriteFile(filepath.Join(dir, manifestName+unfinished), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, leftovers, err := Verify(dir)
+	if err != nil || m.Events != 8 || len(leftovers) < 2 || leftovers[0] != manifestName+unfinished || !strings.HasPrefix(leftovers[1], "segment-") {
+		t.Fatalf("the backup has %d events, and beside it %q, %v", m.Events, leftovers, err)
 	}
 	add(t, dir, 0, rs[8:]...)
 	wantRecords(t, dir, rs)
+}
+
+func TestAFirstRunThatIsCutOffLeavesNoBackup(t *testing.T) {
+	dir := t.TempDir()
+	w, err := Append(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Add(records(1)[0]); err != nil {
+		t.Fatal(err)
+	}
+	w.Abandon()
+	if _, _, err := Verify(dir); err == nil || !strings.Contains(err.Error(), "holds no whole backup") {
+		t.Errorf("it says %v", err)
+	}
+	add(t, dir, 0, records(3)...)
+	wantRecords(t, dir, records(3))
+}
+
+func TestOnlyOneAtATimeAddsToABackup(t *testing.T) {
+	dir, rs := t.TempDir(), records(4)
+	w, err := Append(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Add(rs[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Append(dir, 0); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("%s is in use by process %d", dir, os.Getpid())) {
+		t.Fatalf("a second writer is told %v", err)
+	}
+	if _, err := w.Finish(Epoch{}, Last{rs[0].Position, rs[0].ID}); err != nil {
+		t.Fatal(err)
+	}
+	add(t, dir, 0, rs[1:]...)
+	wantRecords(t, dir, rs)
+}
+
+func TestAnEventWithoutAnIDIsNotTaken(t *testing.T) {
+	w, err := Append(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abandon()
+	r := records(1)[0]
+	r.ID = uuid.Nil
+	if err := w.Add(r); domain.CodeOf(err) != domain.CodeInvalid || !strings.Contains(err.Error(), "id is missing") {
+		t.Errorf("it says %v", err)
+	}
 }
 
 func TestADirectoryWithOtherThingsIsLeftAlone(t *testing.T) {
@@ -96,8 +152,8 @@ func TestADirectoryWithOtherThingsIsLeftAlone(t *testing.T) {
 	if _, err := Append(dir, 0); err == nil || !strings.Contains(err.Error(), "letters") {
 		t.Errorf("it says %v", err)
 	}
-	if _, err := os.Stat(path); err != nil {
-		t.Error(err)
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Error("it is not as it was", entries, err)
 	}
 }
 
@@ -119,7 +175,7 @@ func TestAFlippedBitInAnyByteAndACutAreFoundAndNamed(t *testing.T) {
 			if err := os.WriteFile(path, damaged, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Verify(dir); err == nil || !strings.Contains(err.Error(), name) {
+			if _, _, err := Verify(dir); err == nil || !strings.Contains(err.Error(), name) {
 				t.Fatalf("%s of %s: %v", what, name, err)
 			}
 		}
@@ -136,7 +192,7 @@ func TestAFlippedBitInAnyByteAndACutAreFoundAndNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := Verify(dir); err != nil {
+	if _, _, err := Verify(dir); err != nil {
 		t.Error(err)
 	}
 }
@@ -148,8 +204,8 @@ func TestFilesThatAreMissingExchangedOrAddedAreNamed(t *testing.T) {
 	}{
 		"missing": {func(dir string, s []Segment) error { return os.Remove(filepath.Join(dir, s[1].Name)) }, "segment-00000002 (positions "},
 		"added": {func(dir string, s []Segment) error {
-			return os.WriteFile(filepath.Join(dir, "segment-00000099"), nil, 0o600)
-		}, "segment-00000099"},
+			return os.WriteFile(filepath.Join(dir, "segment-1"), nil, 0o600)
+		}, "segment-1"},
 		"manifest": {func(dir string, s []Segment) error { return os.Remove(filepath.Join(dir, manifestName)) }, manifestName},
 		"exchanged": {func(dir string, s []Segment) error {
 			a, b, c := filepath.Join(dir, s[0].Name), filepath.Join(dir, s[1].Name), filepath.Join(dir, "x")
@@ -168,7 +224,7 @@ func TestFilesThatAreMissingExchangedOrAddedAreNamed(t *testing.T) {
 			if err := c.change(dir, m.Segments); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Verify(dir); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, _, err := Verify(dir); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("it says %v, want %q", err, c.want)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/google/uuid"
@@ -26,8 +27,12 @@ const formatVersion = 1
 
 const (
 	manifestName = "manifest.json"
+	lockName     = "lock" // of the file by which a writer is alone; it stays
 	unfinished   = ".new" // ends the name of a file that is being written
 )
+
+// ourNames are those of all files that a run makes, but for the manifest.
+var ourNames = regexp.MustCompile(`^(segment-\d{8}|manifest\.json\.new|lock)$`)
 
 // Manifest says what a backup consists of.
 type Manifest struct {
@@ -92,6 +97,28 @@ func (m Manifest) before() string {
 		return strings.Repeat("0", 2*sha256.Size)
 	}
 	return m.Segments[len(m.Segments)-1].SHA256
+}
+
+// unnamed are those of a directory's files that the manifest does not name, but for those that every backup has.
+func (m Manifest) unnamed(names []string) (rest []string) {
+	named := map[string]bool{manifestName: true, lockName: true}
+	for _, s := range m.Segments {
+		named[s.Name] = true
+	}
+	for _, name := range names {
+		if !named[name] {
+			rest = append(rest, name)
+		}
+	}
+	return rest
+}
+
+func namesIn(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
 }
 
 // ReadManifest reads a backup's manifest and no segment. The error is fs.ErrNotExist where there is none.

@@ -4,34 +4,41 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
 )
 
 // Verify reads a whole backup and finds what is damaged, cut, missing, exchanged or added. The error names the file, and
-// the positions that it holds.
-func Verify(dir string) (Manifest, error) {
-	m, err := ReadManifest(dir)
-	if err != nil {
-		return m, err
+// the positions that it holds. Leftovers are the files of a run that was cut off, or that is under way: they are no part of
+// the backup, which is as whole without them.
+func Verify(dir string) (m Manifest, leftovers []string, err error) {
+	names, err := namesIn(dir) // before the manifest: what a run adds meanwhile is not looked at
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return m, nil, err
 	}
-	extra, missing, err := compareNames(dir, m)
+	m, err = ReadManifest(dir)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && len(names) > 0 && onlyBackup(dir) == nil:
+		return m, nil, fmt.Errorf("%s holds no whole backup: the %s is missing, or its first run was cut off or is under way", dir, manifestName)
 	case err != nil:
-		return m, err
-	case len(missing) > 0:
-		return m, fmt.Errorf("%s is missing in %s", missing[0], dir)
-	case len(extra) > 0:
-		return m, fmt.Errorf("%s has %s, which its manifest does not name", dir, extra[0])
+		return m, nil, err
+	}
+	for _, name := range m.unnamed(names) {
+		if !ourNames.MatchString(name) {
+			return m, nil, fmt.Errorf("%s has %s, which its manifest does not name", dir, name)
+		}
+		leftovers = append(leftovers, name)
 	}
 	for _, err := range Records(dir, m) {
 		if err != nil {
-			return m, err
+			return m, leftovers, err
 		}
 	}
-	return m, nil
+	return m, leftovers, nil
 }
 
 // Records yields the events of a backup, ascending by position. Each segment is checked before any of it is given out. An
@@ -62,7 +69,9 @@ func Records(dir string, m Manifest) iter.Seq2[Record, error] {
 
 func readSegment(dir string, s Segment, chain Manifest) ([]Record, error) {
 	content, err := os.ReadFile(filepath.Join(dir, s.Name))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is missing in %s", s, dir)
+	} else if err != nil {
 		return nil, fmt.Errorf("%s: %w", s, err)
 	}
 	bad := func(what string) ([]Record, error) { return nil, fmt.Errorf("%s in %s %s", s, dir, what) }

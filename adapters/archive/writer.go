@@ -11,7 +11,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/tenure-dev/tenure/domain"
 )
 
 // SegmentBytes is how large a segment becomes, give or take one event.
@@ -21,11 +25,10 @@ const magic = "tenure log segment 1\n"
 
 const headerSize = len(magic) + sha256.Size
 
-var ourNames = regexp.MustCompile(`^(segment-\d{8}|manifest\.json\.new)$`)
-
-// Writer adds to a backup. What it adds counts only from Finish on.
+// Writer adds to a backup, and is alone in doing so. What it adds counts only from Finish on.
 type Writer struct {
 	dir      string
+	release  func()
 	manifest Manifest
 	limit    int64
 
@@ -38,47 +41,102 @@ type Writer struct {
 
 // Append begins to add to a backup, or a new one in a directory that is empty or not there. It removes what a run that
 // was cut off has left, and refuses a directory with anything else in it. Segments that the manifest names are not read.
-// A limit of 0 is SegmentBytes.
+// A limit of 0 is SegmentBytes. Until Finish or Abandon nobody else may add: the error then wraps ErrInUse.
 func Append(dir string, limit int64) (*Writer, error) {
 	w := &Writer{dir: dir, limit: limit, manifest: Manifest{Format: formatVersion}}
 	if w.limit == 0 {
 		w.limit = SegmentBytes
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return nil, err
 	}
-	m, err := ReadManifest(dir)
+	if err := onlyBackup(dir); err != nil {
+		return nil, err
+	}
+	release, err := Lock(filepath.Join(dir, lockName))
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", dir, err)
+	}
+	w.release = release
+	if err := w.tidy(); err != nil {
+		release()
+		return nil, err
+	}
+	return w, nil
+}
+
+// onlyBackup refuses a directory that holds more than a backup, before anything is put into it.
+func onlyBackup(dir string) error {
+	names, err := namesIn(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name != manifestName && !ourNames.MatchString(name) {
+			return fmt.Errorf("%s is neither empty nor a backup: it has %s", dir, name)
+		}
+	}
+	return nil
+}
+
+// tidy reads the manifest, if there is one, and removes what it does not name.
+func (w *Writer) tidy() error {
+	m, err := ReadManifest(w.dir)
 	switch {
 	case err == nil:
 		w.manifest = m
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
+		return err
 	}
-	extra, missing, err := compareNames(dir, w.manifest)
+	names, err := namesIn(w.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if len(missing) > 0 {
-		return nil, fmt.Errorf("%s is missing in %s", missing[0], dir)
-	}
-	for _, name := range extra {
-		if !ourNames.MatchString(name) {
-			return nil, fmt.Errorf("%s is neither empty nor a backup: it has %s", dir, name)
+	for _, s := range w.manifest.Segments {
+		if !slices.Contains(names, s.Name) {
+			return fmt.Errorf("%s is missing in %s", s, w.dir)
 		}
 	}
-	for _, name := range extra {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil {
-			return nil, err
+	for _, name := range w.manifest.unnamed(names) {
+		if err := os.Remove(filepath.Join(w.dir, name)); err != nil {
+			return err
 		}
 	}
-	return w, nil
+	return nil
+}
+
+// MakeDir makes a directory, with those that it lies in, for its owner alone, and waits until the disk has their entries.
+func MakeDir(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	var parents []string
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); err == nil || at == filepath.Dir(at) {
+			break
+		}
+		parents = append(parents, filepath.Dir(at))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, parent := range parents {
+		if err := SyncDir(parent); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Manifest is that of the backup as it was begun with.
 func (w *Writer) Manifest() Manifest { return w.manifest }
 
-// Add adds an event. Positions ascend.
+// Add adds an event. Positions ascend, and each event has an id, or the log could not be restored.
 func (w *Writer) Add(r Record) error {
+	if r.ID == uuid.Nil {
+		return domain.Invalid("id", "is missing: revision %d of stream %s at position %d has none", r.Revision, r.Stream, r.Position)
+	}
 	if last := max(w.manifest.end(), w.now.Last); r.Position <= last {
 		return fmt.Errorf("position %d of stream %s does not lie behind position %d", r.Position, r.Stream, last)
 	}
@@ -133,8 +191,9 @@ func (w *Writer) end() error {
 	return nil
 }
 
-// Finish makes what was added part of the backup.
+// Finish makes what was added part of the backup. Whether or not it succeeds, the writer is of no more use.
 func (w *Writer) Finish(epoch Epoch, last Last) (Manifest, error) {
+	defer w.Abandon()
 	if w.file != nil {
 		if err := w.end(); err != nil {
 			return Manifest{}, err
@@ -153,28 +212,5 @@ func (w *Writer) Abandon() {
 		_ = w.file.Close()
 		w.file = nil
 	}
-}
-
-// compareNames finds the files that a manifest does not name, and those that it names and that are not there.
-func compareNames(dir string, m Manifest) (extra []string, missing []Segment, err error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	there, named := map[string]bool{}, map[string]bool{manifestName: true}
-	for _, s := range m.Segments {
-		named[s.Name] = true
-	}
-	for _, e := range entries {
-		there[e.Name()] = true
-		if !named[e.Name()] {
-			extra = append(extra, e.Name())
-		}
-	}
-	for _, s := range m.Segments {
-		if !there[s.Name] {
-			missing = append(missing, s)
-		}
-	}
-	return extra, missing, nil
+	w.release()
 }

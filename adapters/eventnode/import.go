@@ -9,11 +9,13 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/uuid"
+
+	"github.com/tenure-dev/tenure/domain"
 )
 
 // Record is an event of another log, with its place there.
 type Record struct {
-	Position uint64 // above 0, ascending
+	Position uint64 // 1 to 1<<62, ascending
 	Stream   string
 	Revision int64 // ascending in its stream; what lies between is missing, as after a scavenge
 	ID       uuid.UUID
@@ -25,7 +27,7 @@ type Record struct {
 }
 
 // Import makes a log of records, in a directory that is empty or not there, and keeps their positions. On an error the
-// directory is of no use. It returns when the disk has everything.
+// directory is of no use; CodeInvalid names what no log can hold. It returns when the disk has everything.
 func Import(dir string, records iter.Seq2[Record, error]) (err error) {
 	d, err := openDatabase(dir, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -60,12 +62,8 @@ type importer struct {
 }
 
 func (i *importer) add(r *Record) error {
-	before, begun := i.revisions[r.Stream]
-	switch {
-	case r.Position <= i.last || r.Position > 1<<62:
-		return fmt.Errorf("eventnode: position %d does not follow position %d", r.Position, i.last)
-	case r.Stream == "" || r.Revision < 0 || begun && r.Revision <= before:
-		return fmt.Errorf("eventnode: at position %d revision %d of stream %q does not follow the one before", r.Position, r.Revision, r.Stream)
+	if err := i.fits(r); err != nil {
+		return err
 	}
 	i.last, i.revisions[r.Stream] = r.Position, r.Revision
 	stored := record{position: r.Position, stream: r.Stream, revision: r.Revision, id: r.ID, typ: r.Type, json: r.JSON, created: r.Created, data: r.Data, metadata: r.Metadata}
@@ -86,6 +84,22 @@ func (i *importer) add(r *Record) error {
 		return nil
 	}
 	return i.commit(pebble.NoSync)
+}
+
+// fits refuses what no node could have written behind the records before.
+func (i *importer) fits(r *Record) error {
+	before, begun := i.revisions[r.Stream]
+	switch {
+	case r.Position <= i.last || r.Position > 1<<62:
+		return domain.Invalid("position", "%d does not follow position %d", r.Position, i.last)
+	case r.Stream == "":
+		return domain.Invalid("stream", "is missing at position %d", r.Position)
+	case r.Revision < 0 || begun && r.Revision <= before:
+		return domain.Invalid("revision", "%d of stream %q at position %d does not follow the one before", r.Revision, r.Stream, r.Position)
+	case r.ID == uuid.Nil:
+		return domain.Invalid("id", "is missing: revision %d of stream %q at position %d has none", r.Revision, r.Stream, r.Position)
+	}
+	return nil
 }
 
 // commit writes what has gathered. The last one waits for the disk, and with it for all before.

@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +21,8 @@ import (
 func logBackupCommand() *cobra.Command {
 	c := &cobra.Command{Use: "backup DIR", Short: "Back the whole log up while it runs",
 		Long: "Writes every event up to the log's present end into DIR, the event store's own included. Where DIR holds a backup of the\n" +
-			"same log, only what has come since is added. A run that is cut off leaves the backup as it was before.",
+			"same log, only what has come since is added. A run that is cut off leaves the backup as it was before. Only one run at\n" +
+			"a time may write to DIR.",
 		Args: cobra.ExactArgs(1), RunE: runLogBackup}
 	addEventStore(c.Flags())
 	return c
@@ -26,15 +30,28 @@ func logBackupCommand() *cobra.Command {
 
 func logVerifyCommand() *cobra.Command {
 	return &cobra.Command{Use: "verify BACKUP", Short: "Check a backup, every byte of it",
-		Long: "Reads a backup and finds whatever is damaged, cut, missing, exchanged or added. The error names the file, and the\npositions that it holds.",
+		Long: "Reads a backup and finds whatever is damaged, cut, missing, exchanged or added. The error names the file, and the\n" +
+			"positions that it holds. What a run that was cut off has left beside the backup is named, and is no damage.",
 		Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := archive.Verify(args[0])
+			m, err := verified(cmd, args[0])
 			if err != nil {
-				return badBackup(err)
+				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "verified: %d events in %d segments, up to position %d, epoch %d\n", m.Events, len(m.Segments), m.Last.Position, m.Epoch.Number)
 			return nil
 		}}
+}
+
+// verified checks a whole backup, and names what lies beside it.
+func verified(cmd *cobra.Command, dir string) (archive.Manifest, error) {
+	m, leftovers, err := archive.Verify(dir)
+	if len(leftovers) > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "no part of the backup, but of a run that was cut off or is under way: %s\n", strings.Join(leftovers, ", "))
+	}
+	if err != nil {
+		return m, badBackup(err)
+	}
+	return m, nil
 }
 
 func badBackup(err error) error { return coded(domain.CodeInvalid, "%s", err) }
@@ -42,6 +59,9 @@ func badBackup(err error) error { return coded(domain.CodeInvalid, "%s", err) }
 func runLogBackup(cmd *cobra.Command, args []string) error {
 	return withLog(cmd, func(ctx context.Context, log *eventstore.Log) error {
 		w, err := archive.Append(args[0], 0)
+		if errors.Is(err, archive.ErrInUse) {
+			return taken("%s", err)
+		}
 		if err != nil {
 			return badBackup(err)
 		}
@@ -91,7 +111,7 @@ func backUp(ctx context.Context, cmd *cobra.Command, log *eventstore.Log, w *arc
 	if err != nil {
 		return m, err
 	}
-	show := newProgress(cmd.ErrOrStderr(), "backing up")
+	show := newProgress(cmd.ErrOrStderr(), "backing up", time.Now)
 	for r, err := range log.ReadRaw(ctx, after) {
 		if err != nil {
 			return m, err

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"iter"
 	"maps"
-	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,23 +51,19 @@ func copyLog(ctx context.Context, cmd *cobra.Command, from, to *eventstore.Log) 
 	if begun.Number != 0 && begun.Number != epoch.Number+1 {
 		return coded(domain.CodeConflict, "the target is a log of its own, in epoch %d: copy to an empty event store", begun.Number)
 	}
-	source, err := survey(from.ReadRaw(ctx, 0))
+	before, err := survey(from.ReadRaw(ctx, 0)) // what cannot be copied is found before anything is written
 	if err != nil {
 		return err
 	}
-	c := &copying{to: to, source: source, show: newProgress(cmd.ErrOrStderr(), "copying")}
-	done, err := lockstep(ctx, from, to)
-	if err != nil {
+	c := &copying{from: from, to: to, source: newDigest(), target: newDigest(), touched: map[string]bool{}, end: before.end,
+		show: newProgress(cmd.ErrOrStderr(), "copying", time.Now)}
+	if err := c.events(ctx); err != nil {
 		return err
 	}
-	if c.show.step(0, 0); done.events > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "the target has %d events of this copy already\n", done.events)
-	}
-	if err := c.events(ctx, from.ReadRaw(ctx, done.position)); err != nil {
-		return err
-	}
-	c.show.end()
 	if err := c.states(ctx); err != nil {
+		return err
+	}
+	if err := c.verify(ctx); err != nil {
 		return err
 	}
 	if epoch.Number > 0 && begun.Number == 0 {
@@ -76,163 +71,103 @@ func copyLog(ctx context.Context, cmd *cobra.Command, from, to *eventstore.Log) 
 			return err
 		}
 	}
-	same, err := lockstep(ctx, from, to)
-	if err != nil {
-		return err
-	}
-	if same.more {
-		return coded(domain.CodeConflict, "the source has grown while it was compared: stop its writers, and copy again")
-	}
-	if err := sameStates(ctx, from, to); err != nil {
-		return err
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "copied: %d events in this run, %d in all, equal on both sides; the target's epoch is %d\n", c.show.events, same.events, begun.Number)
+	fmt.Fprintf(cmd.OutOrStdout(), "copied: %d events in this run, %d in all, equal on both sides; the target's epoch is %d\n", c.show.events, c.source.events, begun.Number)
 	return nil
-}
-
-// copied says whether an event is copied as it is. Metadata and tombstones come at the end, lest they hide or refuse what
-// is still to be copied; the event store's own streams and the epochs do not come at all.
-func copied(r eventstore.Raw) bool {
-	return !strings.HasPrefix(r.Stream, "$") && r.Stream != domain.EpochStream && r.Revision != math.MaxInt64
-}
-
-// states is what the streams of a log have come to, apart from their events.
-type states struct {
-	next       map[string]int64          // the revision that follows
-	metadata   map[string]eventstore.Raw // the last event of each metastream, by its name
-	tombstoned map[string]bool
-	end        uint64
-}
-
-func newStates() *states {
-	return &states{map[string]int64{}, map[string]eventstore.Raw{}, map[string]bool{}, 0}
-}
-
-// add takes an event in. It refuses a stream whose revisions have a gap: they could not be kept.
-func (s *states) add(r eventstore.Raw) error {
-	s.end = r.Position
-	original, isMetadata := strings.CutPrefix(r.Stream, "$$")
-	switch {
-	case isMetadata && !strings.HasPrefix(original, "$") && original != domain.EpochStream:
-		if s.metadata[r.Stream] = r; r.Revision == math.MaxInt64 {
-			delete(s.metadata, r.Stream)
-		}
-	case r.Revision == math.MaxInt64 && !strings.HasPrefix(r.Stream, "$"):
-		s.tombstoned[r.Stream] = true
-	case copied(r):
-		if r.Revision != s.next[r.Stream] {
-			return coded(domain.CodeNotAllowed, "stream %s lacks revision %d, so its revisions cannot be kept: it has been scavenged; use log backup and log restore",
-				r.Stream, s.next[r.Stream])
-		}
-		s.next[r.Stream]++
-	}
-	return nil
-}
-
-func survey(events iter.Seq2[eventstore.Raw, error]) (*states, error) {
-	s := newStates()
-	for r, err := range events {
-		if err == nil {
-			err = s.add(r)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
-}
-
-// agreement is how far two logs are equal.
-type agreement struct {
-	events   int64
-	position uint64 // of the last equal event in the source
-	more     bool   // the source goes on
-}
-
-// lockstep reads both logs side by side. The target may end before the source; any difference is an error that names it.
-func lockstep(ctx context.Context, from, to *eventstore.Log) (a agreement, err error) {
-	source, stop := iter.Pull2(only(from.ReadRaw(ctx, 0)))
-	defer stop()
-	for t, err := range only(to.ReadRaw(ctx, 0)) {
-		if err != nil {
-			return a, err
-		}
-		s, err, ok := source()
-		if err != nil {
-			return a, err
-		}
-		if !ok {
-			return a, coded(domain.CodeConflict, "the target has an event that the source does not have: revision %d of %s, %s", t.Revision, t.Stream, t.ID)
-		}
-		if what := difference(s, t); what != "" {
-			return a, coded(domain.CodeConflict, "the target is no copy of the source: event %d of the source is revision %d of %s, %s, and the target's differs in its %s (revision %d of %s, %s)",
-				a.events+1, s.Revision, s.Stream, s.ID, what, t.Revision, t.Stream, t.ID)
-		}
-		a.events, a.position = a.events+1, s.Position
-	}
-	_, err, a.more = source()
-	return a, err
-}
-
-func only(events iter.Seq2[eventstore.Raw, error]) iter.Seq2[eventstore.Raw, error] {
-	return func(yield func(eventstore.Raw, error) bool) {
-		for r, err := range events {
-			if (err != nil || copied(r)) && !yield(r, err) {
-				return
-			}
-		}
-	}
-}
-
-// difference names what two events differ in, but for position and time of creation; empty if nothing.
-func difference(s, t eventstore.Raw) string {
-	for _, part := range []struct {
-		same bool
-		name string
-	}{
-		{s.Stream == t.Stream, "stream"}, {s.Revision == t.Revision, "revision"}, {s.ID == t.ID, "id"}, {s.Type == t.Type, "type"},
-		{s.JSON == t.JSON, "content type"}, {bytes.Equal(s.Data, t.Data), "data"}, {bytes.Equal(s.Metadata, t.Metadata), "metadata"},
-	} {
-		if !part.same {
-			return part.name
-		}
-	}
-	return ""
 }
 
 // copying is a copy under way.
 type copying struct {
-	to     *eventstore.Log
-	source *states
-	show   *progress
-	run    []eventstore.Raw // consecutive events of one stream
-	size   int
+	from, to *eventstore.Log
+	source   *digest         // as far as it is read
+	target   *digest         // as it was before
+	touched  map[string]bool // streams that this run has written to
+	end      uint64          // about where the source ends
+	show     *progress
+
+	run  []eventstore.Raw // consecutive events of one stream
+	size int
 }
 
 const maxRun = 1000 // events
 
-// events copies what follows, and what the source gets meanwhile, run by run.
-func (c *copying) events(ctx context.Context, events iter.Seq2[eventstore.Raw, error]) error {
-	for r, err := range events {
+// events compares what the target has with the source's beginning, and copies what follows, and what the source gets
+// meanwhile, run by run. One append after the other keeps the order of the whole log, which sagas and projections rely on.
+func (c *copying) events(ctx context.Context) error {
+	there, stop := iter.Pull2(c.target.noting(c.to.ReadRaw(ctx, 0)))
+	defer stop()
+	more := true // the target may have more
+	for r, err := range c.from.ReadRaw(ctx, 0) {
+		if err == nil {
+			err = c.source.add(r)
+		}
 		if err != nil {
 			return err
-		}
-		if r.Position > c.source.end { // it came after the survey
-			if err := c.source.add(r); err != nil {
-				return err
-			}
 		}
 		if !copied(r) {
 			continue
 		}
-		if n := len(c.run); n > 0 && (c.run[0].Stream != r.Stream || n == maxRun || c.size+r.AppendSize() > eventstore.MaxAppend) {
-			if err := c.flush(ctx); err != nil {
+		if more {
+			if more, err = c.compare(there, r); err != nil {
 				return err
 			}
+			if more {
+				continue
+			}
 		}
-		c.run, c.size = append(c.run, r), c.size+r.AppendSize()
+		if err := c.add(ctx, r); err != nil {
+			return err
+		}
 	}
-	return c.flush(ctx)
+	if more {
+		if t, err, ok := there(); err != nil {
+			return err
+		} else if ok {
+			return notInSource(t)
+		}
+		c.tell()
+	}
+	if err := c.flush(ctx); err != nil {
+		return err
+	}
+	c.show.end()
+	return nil
+}
+
+// compare holds an event of the source against the target's next one; more is false if the target has come to its end. It
+// is read to the end before anything is written.
+func (c *copying) compare(there func() (eventstore.Raw, error, bool), r eventstore.Raw) (more bool, err error) {
+	t, err, ok := there()
+	if err != nil {
+		return false, err
+	}
+	if !ok {
+		c.tell()
+		return false, nil
+	}
+	c.show.step(0, c.part(r))
+	return true, sameEvent(c.source.events, r, t)
+}
+
+func (c *copying) tell() {
+	if c.target.events > 0 {
+		fmt.Fprintf(c.show.w, "the target has %d events of this copy already\n", c.target.events)
+	}
+}
+
+// part is what part of the source lies before an event.
+func (c *copying) part(r eventstore.Raw) float64 {
+	return min(float64(r.Position)/float64(c.end), 1)
+}
+
+// add appends an event to the run, or begins the next one.
+func (c *copying) add(ctx context.Context, r eventstore.Raw) error {
+	if n := len(c.run); n > 0 && (c.run[0].Stream != r.Stream || n == maxRun || c.size+r.AppendSize() > eventstore.MaxAppend) {
+		if err := c.flush(ctx); err != nil {
+			return err
+		}
+	}
+	c.run, c.size = append(c.run, r), c.size+r.AppendSize()
+	return nil
 }
 
 func (c *copying) flush(ctx context.Context) error {
@@ -243,41 +178,25 @@ func (c *copying) flush(ctx context.Context) error {
 	if err := c.to.AppendRaw(ctx, first.Stream, first.Revision-1, c.run); err != nil {
 		return fmt.Errorf("revision %d of %s cannot be copied: %w", first.Revision, first.Stream, err)
 	}
-	c.show.step(len(c.run), float64(last.Position)/float64(c.source.end))
+	c.touched[first.Stream] = true
+	c.show.step(len(c.run), c.part(last))
 	c.run, c.size = c.run[:0], 0
 	return nil
 }
 
 // states gives the target's streams the metadata and tombstones of the source's.
 func (c *copying) states(ctx context.Context) error {
-	target, err := survey(c.to.ReadRaw(ctx, 0))
-	if err != nil {
-		return err
-	}
 	for _, metastream := range slices.Sorted(maps.Keys(c.source.metadata)) {
-		want, have := c.source.metadata[metastream], target.metadata[metastream]
-		if c.source.tombstoned[strings.TrimPrefix(metastream, "$$")] {
-			continue // nobody can read it any more
+		stream, want := strings.TrimPrefix(metastream, "$$"), c.source.metadata[metastream]
+		if c.source.tombstoned[stream] || !c.touched[stream] && sameMetadata(want, c.target.metadata[metastream]) {
+			continue // nobody can read it any more, or it is there
 		}
-		// What is written to the metadata of a deleted stream brings it back, with metadata of the server's own behind ours.
-		for tries := 0; !sameMetadata(want, have) && tries < 3; tries++ {
-			expected := have.Revision
-			if have.Stream == "" {
-				expected = domain.NoStream
-			}
-			if err := c.to.AppendRaw(ctx, metastream, expected, []eventstore.Raw{want}); err != nil {
-				return fmt.Errorf("the metadata of %s cannot be copied: %w", metastream[2:], err)
-			}
-			for have, err = range c.to.ReadRawBackwards(ctx, metastream) {
-				if err != nil {
-					return err
-				}
-				break
-			}
+		if err := c.metadata(ctx, metastream, want); err != nil {
+			return fmt.Errorf("the metadata of %s cannot be copied: %w", stream, err)
 		}
 	}
 	for _, stream := range slices.Sorted(maps.Keys(c.source.tombstoned)) {
-		if !target.tombstoned[stream] {
+		if !c.target.tombstoned[stream] {
 			if err := c.to.Tombstone(ctx, stream); err != nil {
 				return fmt.Errorf("the deletion of %s cannot be copied: %w", stream, err)
 			}
@@ -286,26 +205,51 @@ func (c *copying) states(ctx context.Context) error {
 	return nil
 }
 
-func sameMetadata(a, b eventstore.Raw) bool {
-	return a.Stream == b.Stream && a.JSON == b.JSON && bytes.Equal(a.Data, b.Data) && bytes.Equal(a.Metadata, b.Metadata)
+// metadata writes a stream's metadata, unless it is there. What is written to the metadata of a deleted stream brings it
+// back, with metadata of the server's own behind ours; so ours is then written once more.
+func (c *copying) metadata(ctx context.Context, metastream string, want eventstore.Raw) error {
+	for range 3 {
+		have := eventstore.Raw{Revision: domain.NoStream}
+		for r, err := range c.to.ReadRawBackwards(ctx, metastream) {
+			if err != nil {
+				return err
+			}
+			have = r
+			break
+		}
+		if sameMetadata(want, have) {
+			return nil
+		}
+		if err := c.to.AppendRaw(ctx, metastream, have.Revision, []eventstore.Raw{want}); err != nil {
+			return err
+		}
+	}
+	return nil // whether it is there now is seen when both sides are compared
 }
 
-// sameStates compares the metadata and the tombstones of both sides.
-func sameStates(ctx context.Context, from, to *eventstore.Log) error {
-	source, err := survey(from.ReadRaw(ctx, 0))
-	if err != nil {
+// verify reads the target as it is now and compares it with what was read of the source, which must not have grown.
+func (c *copying) verify(ctx context.Context) error {
+	target, show := newDigest(), newProgress(c.show.w, "comparing", time.Now)
+	for _, err := range target.noting(c.to.ReadRaw(ctx, 0)) {
+		if err != nil {
+			return err
+		}
+		show.step(1, min(float64(target.events)/float64(c.source.events), 1))
+	}
+	if err := sameEvents(ctx, c.from, c.to, c.source, target); err != nil {
 		return err
 	}
-	target, err := survey(to.ReadRaw(ctx, 0))
-	if err != nil {
+	if err := sameStates(c.source, target); err != nil {
 		return err
 	}
-	for stream := range source.tombstoned {
-		delete(source.metadata, "$$"+stream)
-		delete(target.metadata, "$$"+stream)
-	}
-	if !maps.Equal(source.tombstoned, target.tombstoned) || !maps.EqualFunc(source.metadata, target.metadata, sameMetadata) {
-		return coded(domain.CodeConflict, "the metadata or deletions of the target's streams are not the source's: start the copy again")
+	show.end()
+	for r, err := range c.from.ReadRaw(ctx, c.source.end) {
+		if err != nil {
+			return err
+		}
+		if newDigest().note(r) {
+			return coded(domain.CodeConflict, "the source has grown while it was compared: stop its writers, and copy again")
+		}
 	}
 	return nil
 }

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,8 +24,9 @@ import (
 func logRestoreCommand() *cobra.Command {
 	c := &cobra.Command{Use: "restore BACKUP", Short: "Make an embedded event store's log from a backup",
 		Long: "Checks the whole backup, then writes the log that it holds to DIR/log, where there must be none, with every position,\n" +
-			"revision, id and time as it was. The log goes on in its next epoch, so a read side that was made from the log before is\n" +
-			"refused: delete DIR/readside, or point to an empty database, before the first start.",
+			"revision, id and time as it was; users who are there stay. The log goes on in its next\n" +
+			"epoch, so a read side that was made from the log before is refused: delete DIR/readside, or point to an empty database,\n" +
+			"before the first start.",
 		Args: cobra.ExactArgs(1), RunE: runLogRestore}
 	addData(c.Flags(), "directory of the system to be; the log is in its directory log")
 	return c
@@ -31,31 +35,24 @@ func logRestoreCommand() *cobra.Command {
 func runLogRestore(cmd *cobra.Command, args []string) error {
 	data := text(cmd, "data")
 	log := nodeDir(data)
-	entries, err := os.ReadDir(log)
-	switch {
-	case err == nil && len(entries) > 0:
-		return taken("--data: there is a log in %s already", log)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return usage("--data: %s", err)
+	if err := noLogIn(log); err != nil {
+		return err
 	}
-	m, err := archive.Verify(args[0])
+	m, err := verified(cmd, args[0])
 	if err != nil {
-		return badBackup(err)
+		return err
 	}
-	if err := os.MkdirAll(data, 0o700); err != nil {
+	if err := archive.MakeDir(data); err != nil {
 		return usage("--data: %s", err)
 	}
-	building := log + ".restoring"
-	if err := os.RemoveAll(building); err != nil {
-		return err
+	release, err := archive.Lock(filepath.Join(data, "restore.lock"))
+	if errors.Is(err, archive.ErrInUse) {
+		return taken("--data: %s %s", data, err)
+	} else if err != nil {
+		return usage("--data: %s", err)
 	}
-	if err := restore(cmd, args[0], m, building); err != nil {
-		return errors.Join(err, os.RemoveAll(building))
-	}
-	if err := os.Rename(building, log); err != nil { // an empty directory may be in its place
-		return err
-	}
-	if err := archive.SyncDir(data); err != nil {
+	defer release()
+	if err := build(cmd, args[0], m, log); err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "restored: %d events, up to position %d, into %s\n", m.Events, m.Last.Position, log)
@@ -65,9 +62,87 @@ func runLogRestore(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// isUsers tells the files of a node's users, which lie beside its log and are in no backup.
+func isUsers(name string) bool { return strings.HasPrefix(name, "users.json") }
+
+// noLogIn refuses a directory with more in it than users.
+func noLogIn(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !isUsers(e.Name()) }):
+		return taken("--data: there is a log in %s already", dir)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return usage("--data: %s", err)
+	}
+	return nil
+}
+
+// build makes the log beside its place, and then puts it there in one step, so that a run that is cut off leaves no log.
+func build(cmd *cobra.Command, backup string, m archive.Manifest, log string) (err error) {
+	building := log + ".restoring"
+	if err := discard(building, log); err != nil { // what a run that was cut off has left
+		return err
+	}
+	if err := noLogIn(log); err != nil { // now that nobody else restores
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, discard(building, log))
+		}
+	}()
+	if err := restore(cmd, backup, m, building); err != nil {
+		return err
+	}
+	if err := moveUsers(log, building); err != nil {
+		return err
+	}
+	if err := os.Rename(building, log); err != nil { // an empty directory may be in its place
+		return err
+	}
+	return archive.SyncDir(filepath.Dir(log))
+}
+
+// discard removes what was built of a log, but for users, who come back to their place.
+func discard(building, log string) error {
+	if err := moveUsers(building, log); err != nil {
+		return err
+	}
+	return os.RemoveAll(building)
+}
+
+// moveUsers moves the files of users from one directory to another, and makes that if need be. What is there already stays.
+func moveUsers(from, to string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	moved := false
+	for _, e := range entries {
+		target := filepath.Join(to, e.Name())
+		if !isUsers(e.Name()) {
+			continue
+		}
+		if err := archive.MakeDir(to); err != nil {
+			return err
+		}
+		if _, err := os.Lstat(target); err == nil {
+			continue
+		}
+		if err := os.Rename(filepath.Join(from, e.Name()), target); err != nil {
+			return err
+		}
+		moved = true
+	}
+	if !moved {
+		return nil
+	}
+	return errors.Join(archive.SyncDir(to), archive.SyncDir(from))
+}
+
 // restore builds the log in a directory that is not there.
 func restore(cmd *cobra.Command, backup string, m archive.Manifest, dir string) error {
-	show, done := newProgress(cmd.ErrOrStderr(), "restoring"), int64(0)
+	show, done := newProgress(cmd.ErrOrStderr(), "restoring", time.Now), int64(0)
 	err := eventnode.Import(dir, func(yield func(eventnode.Record, error) bool) {
 		for r, err := range archive.Records(backup, m) {
 			if err == nil {
