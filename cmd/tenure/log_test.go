@@ -19,13 +19,13 @@ import (
 )
 
 // startNode runs tenure node and gives its address. It is stopped at the test's end.
-func startNode(t *testing.T, dir string) (address string) {
+func startNode(t testing.TB, dir string, flags ...string) (address string) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	out, write := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		exit := run(ctx, []string{"node", "--data", dir, "--node", "127.0.0.1:0", "--log-level", "error"}, noEnv, write, io.Discard)
+		exit := run(ctx, append([]string{"node", "--data", dir, "--node", "127.0.0.1:0", "--log-level", "error"}, flags...), noEnv, write, io.Discard)
 		_ = write.Close()
 		ended <- exit
 	}()

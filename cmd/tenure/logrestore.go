@@ -97,7 +97,10 @@ func build(cmd *cobra.Command, backup string, m archive.Manifest, log string) (e
 	if err := moveUsers(log, building); err != nil {
 		return err
 	}
-	if err := os.Rename(building, log); err != nil { // an empty directory may be in its place
+	if err := os.Remove(log); err != nil && !errors.Is(err, fs.ErrNotExist) { // it is empty now, or this fails
+		return err
+	}
+	if err := os.Rename(building, log); err != nil {
 		return err
 	}
 	return archive.SyncDir(filepath.Dir(log))
