@@ -226,6 +226,7 @@ func TestAnOperationDeliveredTwiceRunsOnce(t *testing.T) {
 		k.ask(first, first)
 		synctest.Wait()
 		k.ask(first)
+		synctest.Wait() // heard before it ends
 		close(g["a1"])
 		wantSame(t, "outcome", "a1 done", summary(k.outcome()))
 		k.ask(first) // it has ended: the same outcome again
