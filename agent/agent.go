@@ -178,6 +178,13 @@ func (a *Agent) serve(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// Connected tells whether a session with the gateway is open. It may be asked before, while and after the agent runs.
+func (a *Agent) Connected() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.live != nil
+}
+
 // report hands an outcome to the live session; without one it waits in the journal for the next.
 func (a *Agent) report(o outcome) {
 	a.mu.Lock()

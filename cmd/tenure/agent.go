@@ -24,6 +24,7 @@ func agentCommand() *cobra.Command {
 	c.Flags().String("driver", "postgres", "what makes tenants: postgres or simulated")
 	c.Flags().String("postgres", "", "with the postgres driver: URL of the data plane's server, as a superuser")
 	c.Flags().String("vendor", "", "with the postgres driver: directory of the product's SQL files (default: an example)")
+	c.Flags().String("http", "", "where to serve /livez and /readyz, which says whether a session with the gateway is open; nowhere when empty")
 	c.Flags().String("advertise", "", "with the postgres driver: host:port that tenants are told (default: that of --postgres)")
 	c.AddCommand(agentSecretCommand())
 	return c
@@ -64,6 +65,11 @@ func runAgent(cmd *cobra.Command, _ []string) (err error) {
 	if err != nil {
 		return agentError(err)
 	}
+	web, err := newAgentHTTP(cmd, a, logger)
+	if err != nil {
+		return err
+	}
+	defer web.Close()
 	return agentError(a.Run(cmd.Context()))
 }
 

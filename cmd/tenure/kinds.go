@@ -73,7 +73,7 @@ func planesCommand() *cobra.Command {
 		listed:  []column{at("LABEL", "key"), at("VALUE", "value")},
 		filters: []filter{{"region", "region", "String", "only those in this region"}},
 	}
-	return group("planes", "Look at data planes, and keep new tenants away from them", listCommand(planes), showCommand(planes),
+	return group("planes", "Look at data planes, and keep new tenants away from them", listCommand(planes), showCommand(planes), planesJoinCommand(),
 		changeCommand(planes, change{"cordon", "cordonPlane", "CordonPlaneInput", "planeId", "Keep new tenants away from a data plane"}),
 		changeCommand(planes, change{"uncordon", "uncordonPlane", "UncordonPlaneInput", "planeId", "Let new tenants come to a data plane again"}))
 }

@@ -12,7 +12,7 @@ const rootHelp = `Tenure is a control plane for SaaS vendors.
 
 Every flag may also be given by a variable, TENURE_ and its name in upper case with _ for -, and by a line "name: value" in
 the file that --config names. A flag goes before its variable, the variable before the file. The bearer token has no flag:
-it is TENURE_TOKEN, or token in the file.
+it is TENURE_TOKEN, or token in the file. A variable with _FILE behind its name names a file with the value.
 
 Standard output carries results only. Logs and errors go to standard error; an error is one line, tenure: CODE: message.
 
@@ -37,7 +37,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().String("config", "", "file with settings, one name: value a line")
 	root.PersistentFlags().String("log-level", "info", "debug, info, warn or error")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(devCommand(), serveCommand(), nodeCommand(), agentCommand(), logCommand(),
+	root.AddCommand(devCommand(), serveCommand(), nodeCommand(), agentCommand(), logCommand(), healthCommand(), secretsCommand(), tokenCommand(),
 		tenantsCommand(), sagasCommand(), planesCommand(), orgsCommand(), tiersCommand())
 	return root
 }

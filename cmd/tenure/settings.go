@@ -22,11 +22,16 @@ type lookup func(name string) (value string, set bool)
 const tokenKey = "token"
 
 // configure gives every flag that was not given the value of its variable, or else of the configuration file. Such a flag
-// counts as given. An empty variable counts as none.
+// counts as given. An empty variable counts as none. A variable's value may also be the first line of the file that a
+// variable of the same name with _FILE behind it names, as containers get their secrets.
 func configure(cmd *cobra.Command, env lookup) error {
+	var first error
 	variable := func(name string) (string, bool) {
-		value, set := env(variableOf(name))
-		return value, set && value != ""
+		value, err := valueOf(variableOf(name), env)
+		if first == nil {
+			first = err
+		}
+		return value, value != ""
 	}
 	config := cmd.Flags().Lookup("config")
 	if value, set := variable(config.Name); set && !config.Changed {
@@ -39,7 +44,6 @@ func configure(cmd *cobra.Command, env lookup) error {
 	if err != nil {
 		return err
 	}
-	var first error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if f.Changed || first != nil || !configurable(f) {
 			return
@@ -63,6 +67,26 @@ func configure(cmd *cobra.Command, env lookup) error {
 	}
 	cmd.SetContext(context.WithValue(cmd.Context(), tokenContext{}, token))
 	return first
+}
+
+// valueOf is a variable's value, or what stands in the file that its _FILE names; empty where neither is set.
+func valueOf(name string, env lookup) (string, error) {
+	if value, set := env(name); set && value != "" {
+		return value, nil
+	}
+	path, set := env(name + "_FILE")
+	if !set || path == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", usage("%s_FILE: %s", name, err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	if line = strings.TrimSpace(line); line == "" {
+		return "", usage("%s_FILE: %s is empty", name, path)
+	}
+	return line, nil
 }
 
 type tokenContext struct{}

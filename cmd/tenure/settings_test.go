@@ -13,6 +13,10 @@ func TestAFlagGoesBeforeItsVariableAndThatBeforeTheFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("from-where: file\nlimit: 3\ntoken: file-token\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("secret\nand a second line\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		args  []string
 		env   map[string]string
@@ -25,6 +29,8 @@ func TestAFlagGoesBeforeItsVariableAndThatBeforeTheFile(t *testing.T) {
 		"file by variable": {nil, map[string]string{"TENURE_CONFIG": file}, "file", "3", "file-token"},
 		"variable":         {[]string{"--config", file}, map[string]string{"TENURE_FROM_WHERE": "env", "TENURE_TOKEN": "env-token"}, "env", "3", "env-token"},
 		"empty variable":   {[]string{"--config", file}, map[string]string{"TENURE_FROM_WHERE": "", "TENURE_TOKEN": ""}, "file", "3", "file-token"},
+		"file of variable": {[]string{"--config", file}, map[string]string{"TENURE_FROM_WHERE_FILE": secret, "TENURE_TOKEN_FILE": secret}, "secret", "3", "secret"},
+		"variable, file":   {nil, map[string]string{"TENURE_FROM_WHERE_FILE": secret, "TENURE_FROM_WHERE": "env"}, "env", "0", ""},
 		"flag":             {[]string{"--config", file, "--from-where", "flag"}, map[string]string{"TENURE_FROM_WHERE": "env", "TENURE_LIMIT": "4"}, "flag", "4", "file-token"},
 		"flag is default":  {[]string{"--from-where", "default"}, map[string]string{"TENURE_FROM_WHERE": "env"}, "default", "0", ""},
 	} {
@@ -50,6 +56,8 @@ func TestAWrongSettingIsNamedByWhereItStands(t *testing.T) {
 		env        map[string]string
 	}{
 		"variable":       {"", `TENURE_LIMIT: strconv.ParseInt: parsing "x": invalid syntax`, map[string]string{"TENURE_LIMIT": "x"}},
+		"no such file":   {"", `TENURE_LIMIT_FILE: open none: no such file or directory`, map[string]string{"TENURE_LIMIT_FILE": "none"}},
+		"an empty file":  {"", `TENURE_TOKEN_FILE: FILE is empty`, map[string]string{"TENURE_TOKEN_FILE": "FILE"}},
 		"file":           {"limit: x\n", `FILE: limit: strconv.ParseInt: parsing "x": invalid syntax`, nil},
 		"unknown":        {"colour: red\n", `--config: FILE has "colour", which is no setting`, nil},
 		"not one value":  {"limit: [1, 2]\n", `--config: FILE: limit must be a single value`, nil},
