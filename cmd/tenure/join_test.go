@@ -48,7 +48,7 @@ func TestSecretsAreMadeOnce(t *testing.T) {
 const (
 	noPlane    = `{"data":{"page":{"nodes":[{"id":"pln_2","name":"other","agent":{"state":"online"}}],"pageInfo":{"hasNextPage":false}}}}`
 	registered = `{"data":{"change":{"object":{"id":"pln_1","agent":{"state":"never"}},"position":"p","repeated":false,"userErrors":[]}}}`
-	behind     = `{"data":{"change":{"object":null,"position":"p","repeated":false,"userErrors":[]}},"errors":[{"message":"later","extensions":{"code":"LAGGING"}}]}`
+	behind     = `{"data":{"change":{"object":null,"position":"p","repeated":false,"userErrors":[]}},"errors":[{"message":"later","extensions":{"code":"PROJECTION_LAGGING"}}]}`
 	drawn      = `{"data":{"change":{"token":"secret-token","userErrors":[]}}}`
 )
 
