@@ -29,6 +29,13 @@ type storeNode struct {
 	done chan error
 }
 
+// store is an event store that a test may stop, or kill, and start again.
+type store interface {
+	start()
+	stop()
+	open() *eventstore.Log
+}
+
 func startStore(t testing.TB) *storeNode {
 	t.Helper()
 	s := &storeNode{t: t, dir: t.TempDir(), addr: "127.0.0.1:0"}
@@ -121,9 +128,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 // Events are appended all the time while the node is stopped and started again; followers see each acknowledged one once, in
 // log order, and a late one sees the same.
-func TestFollowersMissNothingOverRestarts(t *testing.T) {
+func TestFollowersMissNothingOverRestarts(t *testing.T) { followersMissNothing(t, startStore(t)) }
+
+func followersMissNothing(t *testing.T, s store) {
 	const streams, each = 4, 150
-	s := startStore(t)
 	writer, reader := s.open(), s.open()
 	var written atomic.Int64
 	var writers sync.WaitGroup
@@ -416,9 +424,10 @@ func execute(t testing.TB, b *commands.Bus, c commands.Call) commands.Outcome {
 }
 
 // Two Buses on one node, which is stopped and started meanwhile, and every command given to both.
-func TestTwoBusesCarryOutEachCommandOnceOverRestarts(t *testing.T) {
+func TestTwoBusesCarryOutEachCommandOnceOverRestarts(t *testing.T) { eachCommandOnce(t, startStore(t)) }
+
+func eachCommandOnce(t *testing.T, s store) {
 	const orgs, names = 30, 64
-	s := startStore(t)
 	bus := []*commands.Bus{busOn(t, s.open()), busOn(t, s.open())}
 	var all sync.WaitGroup
 	ids := make([][2]string, orgs)

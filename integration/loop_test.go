@@ -35,7 +35,11 @@ type loop struct {
 }
 
 func TestTheWholeLoop(t *testing.T) {
-	l := &loop{t: t, system: startSystem(t, app.DevConfig{Dir: t.TempDir(), Driver: "postgres"}), tenants: map[string]string{}}
+	theWholeLoop(t, app.DevConfig{Dir: t.TempDir(), Driver: "postgres"})
+}
+
+func theWholeLoop(t *testing.T, c app.DevConfig) {
+	l := &loop{t: t, system: startSystem(t, c), tenants: map[string]string{}}
 	l.log = l.openLog(t)
 	for _, part := range []struct {
 		name string

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tenure-dev/tenure/adapters/eventnode"
 	"github.com/tenure-dev/tenure/adapters/postgres/cluster"
 	"github.com/tenure-dev/tenure/agent"
@@ -37,6 +39,9 @@ type DevConfig struct {
 	Postgres string         // of the read side; a private cluster when empty
 	Driver   string         // of the agent: postgres, or simulated
 	Custom   drivers.Driver // of the agent instead, for the suites; Dev closes it
+	// EventStore and Plane are servers from elsewhere, for the suites: esdb:// for the log, postgresql:// for the plane. Where
+	// they are empty Dev starts its own.
+	EventStore, Plane string
 	Demo     bool
 	Token    string // the operator's; generated when empty, and kept
 	Version  string
@@ -133,6 +138,23 @@ func (d *dev) start(ctx context.Context, web, agents, log net.Listener) (err err
 		return err
 	}
 	metrics := NewMetrics()
+	if d.url = d.EventStore; d.url == "" {
+		if err := d.startNode(log, metrics); err != nil {
+			return err
+		}
+	}
+	readside := d.Postgres
+	if readside == "" {
+		readside = d.readside.URL("postgres")
+	}
+	if d.system, err = Start(ctx, Config{EventStore: d.url, Postgres: readside, KeyDir: filepath.Join(d.Dir, "keys"), HTTP: web, Gateway: agents,
+		Token: d.Token, Owner: "dev", Sole: d.EventStore == "", Heartbeat: 2 * time.Second, Metrics: metrics, Logger: d.Logger}); err != nil {
+		return err
+	}
+	return d.startAgent(ctx, "https://"+agents.Addr().String())
+}
+
+func (d *dev) startNode(log net.Listener, metrics *prometheus.Registry) (err error) {
 	d.node, err = eventnode.Open(eventnode.Options{Dir: filepath.Join(d.Dir, "log"), Listener: log, Logger: d.Logger.With("part", "node"), Now: time.Now, Metrics: metrics})
 	if err != nil {
 		return err
@@ -140,15 +162,7 @@ func (d *dev) start(ctx context.Context, web, agents, log net.Listener) (err err
 	d.serving = make(chan error, 1)
 	go func() { d.serving <- d.node.Serve() }()
 	d.url = fmt.Sprintf("esdb://%s?tls=false", d.node.Addr())
-	readside := d.Postgres
-	if readside == "" {
-		readside = d.readside.URL("postgres")
-	}
-	if d.system, err = Start(ctx, Config{EventStore: d.url, Postgres: readside, KeyDir: filepath.Join(d.Dir, "keys"), HTTP: web, Gateway: agents,
-		Token: d.Token, Owner: "dev", Sole: true, Heartbeat: 2 * time.Second, Metrics: metrics, Logger: d.Logger}); err != nil {
-		return err
-	}
-	return d.startAgent(ctx, "https://"+agents.Addr().String())
+	return nil
 }
 
 // startClusters starts the two private clusters side by side.
@@ -163,7 +177,7 @@ func (d *dev) startClusters(ctx context.Context) error {
 		}
 	}
 	begin(0, "readside", &d.readside, d.Postgres == "")
-	begin(1, "plane", &d.plane, d.Custom == nil && d.Driver == "postgres")
+	begin(1, "plane", &d.plane, d.Custom == nil && d.Driver == "postgres" && d.Plane == "")
 	wait.Wait()
 	return errors.Join(errs[:]...)
 }
@@ -180,7 +194,9 @@ func (d *dev) startAgent(ctx context.Context, gateway string) error {
 	case d.Custom != nil:
 		d.driver = d.Custom
 	case d.Driver == "postgres":
-		options["postgres"] = d.plane.URL("postgres")
+		if options["postgres"] = d.Plane; d.Plane == "" {
+			options["postgres"] = d.plane.URL("postgres")
+		}
 		d.driver, err = driver.Open(ctx, driver.Options{URL: options["postgres"], PlaneKey: key, Logger: d.Logger.With("part", "driver")})
 	case d.Driver == "simulated":
 		d.driver, err = simulated.Open(simulated.Options{Dir: dir})
@@ -277,7 +293,10 @@ func (d *dev) until(ctx context.Context, check func() (bool, error)) error {
 
 // wait ends with ctx, or with the first part that ends by itself.
 func (d *dev) wait(ctx context.Context) error {
-	var readside, plane <-chan struct{}
+	var readside, plane, node <-chan struct{}
+	if d.node != nil {
+		node = d.node.Done()
+	}
 	if d.readside != nil {
 		readside = d.readside.Done()
 	}
@@ -292,7 +311,7 @@ func (d *dev) wait(ctx context.Context) error {
 	case err := <-d.agent:
 		d.agent <- err
 		return fmt.Errorf("the agent has stopped: %w", err)
-	case <-d.node.Done():
+	case <-node:
 		return fmt.Errorf("the event node has stopped: %w", d.node.Err())
 	case <-readside:
 		return fmt.Errorf("the read side's Postgres has stopped: %w", d.readside.Err())
