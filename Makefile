@@ -19,6 +19,12 @@ run: setup build ## start the whole system with demo tenants; Ctrl-C stops it
 test: setup ## every test, with the race detector
 	@go test -race -timeout 15m -p 2 $(GO_PACKAGES)
 
+image: ## build the image tenure
+	@scripts/image
+
+containers: ## the suites on containers, and compose.yml; starts dockerd if no engine answers
+	@scripts/containers
+
 verify: ## formatting, vet, linter, generated files, module files
 	@scripts/verify
 
@@ -35,4 +41,4 @@ soak: setup build ## long suites: kill -9 of the system and of the node, lineari
 	@TENURE_SOAK=1 go test -timeout 180m -run 'Soak|Kill' -v ./integration
 	@TENURE_SOAK=1 go test -timeout 30m -run TestDamageIsNeverServed -v ./adapters/eventnode
 
-.PHONY: help setup build run test verify generate bench soak
+.PHONY: help setup build run test image containers verify generate bench soak
