@@ -458,6 +458,7 @@ func (d *fakeDriver) Close() error { return nil }
 
 // runningAgent is an agent under test.
 type runningAgent struct {
+	*Agent
 	t      testing.TB
 	cancel context.CancelFunc
 	ended  chan error
@@ -478,7 +479,7 @@ func start(t testing.TB, cfg Config) *runningAgent {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &runningAgent{t: t, cancel: cancel, ended: make(chan error, 1)}
+	r := &runningAgent{Agent: a, t: t, cancel: cancel, ended: make(chan error, 1)}
 	go func() { r.ended <- a.Run(ctx) }()
 	t.Cleanup(r.cancel)
 	return r

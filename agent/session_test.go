@@ -44,9 +44,11 @@ func TestTheAgentDialsAgainWhenTheGatewayDies(t *testing.T) {
 		k := g.open(tenant(tenA))
 		k.ask(op("a1", 51, resize, tenant(tenA)), op("a2", 52, resize, tenant(tenA)))
 		synctest.Wait()
+		wantSame(t, "connected in a session", true, a.Connected())
 		g.die()
 		k.hangUp()
 		pause(t.Context(), 10*time.Minute) // on the bubble's clock; nothing listens
+		wantSame(t, "connected without a gateway", false, a.Connected())
 		close(gates["a1"])
 		synctest.Wait()
 		wantSame(t, "with the driver: what waits is not begun without a session", []string{"a1"}, d.ran())

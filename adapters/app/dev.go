@@ -42,10 +42,10 @@ type DevConfig struct {
 	// EventStore and Plane are servers from elsewhere, for the suites: esdb:// for the log, postgresql:// for the plane. Where
 	// they are empty Dev starts its own.
 	EventStore, Plane string
-	Demo     bool
-	Token    string // the operator's; generated when empty, and kept
-	Version  string
-	Logger   *slog.Logger
+	Demo              bool
+	Token             string // the operator's; generated when empty, and kept
+	Version           string
+	Logger            *slog.Logger
 }
 
 // Client is DIR/client.json: what the command line needs to know of a running dev.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/tenure-dev/tenure/adapters/eventnode/nodetest"
+	"github.com/tenure-dev/tenure/agent"
+	"github.com/tenure-dev/tenure/agent/drivers"
 )
 
 func TestHealthIsWhatReadyzAnswers(t *testing.T) {
@@ -54,7 +57,9 @@ func TestHealthIsWhatReadyzAnswers(t *testing.T) {
 }
 
 func TestHealthOfANodeWithTLSTakesItsCertificateAlone(t *testing.T) {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of handshakes that are meant to fail
+	server.StartTLS()
 	defer server.Close()
 	address := strings.TrimPrefix(server.URL, "https://")
 	own := filepath.Join(t.TempDir(), "own.crt")
@@ -79,3 +84,33 @@ func TestHealthOfANodeWithTLSTakesItsCertificateAlone(t *testing.T) {
 		wantOneLine(t, stderr, "tenure: invalid: "+want)
 	}
 }
+
+// An agent that finds no gateway lives and is not ready; that it becomes ready is to be seen where it has one, in compose.yml.
+func TestAnAgentWithoutAGatewayIsNotReady(t *testing.T) {
+	probes := freeAddress(t)
+	a, err := agent.New(agent.Config{Dir: t.TempDir(), Driver: nobody{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := agentCommand()
+	if err := cmd.ParseFlags([]string{"--http", probes}); err != nil {
+		t.Fatal(err)
+	}
+	server, err := newAgentHTTP(cmd, a, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if exit, _, stderr := call(t, nil, "health", "--http", probes); exit != exitFailed || !strings.Contains(stderr, "no session with the gateway is open") {
+		t.Errorf("exit code %d, %s", exit, stderr)
+	}
+	if exit, stdout, stderr := call(t, nil, "health", "--url", "http://"+probes+"/livez"); exit != exitOK || stdout != "ok\n" {
+		t.Errorf("exit code %d, %s", exit, stderr)
+	}
+	if _, err := newAgentHTTP(cmd, a, slog.New(slog.DiscardHandler)); err == nil || !strings.HasPrefix(err.Error(), "--http: ") {
+		t.Errorf("a second one at %s: %v", probes, err)
+	}
+}
+
+// nobody is a driver that is never called.
+type nobody struct{ drivers.Driver }
