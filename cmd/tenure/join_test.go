@@ -6,6 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vektah/gqlparser/v2"
+	"github.com/vektah/gqlparser/v2/validator/rules"
+
+	"github.com/tenure-dev/tenure/graphql/generated"
 )
 
 func pemOf(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }
@@ -83,6 +88,7 @@ func TestAPlaneIsRegisteredOnceAndItsTokenKept(t *testing.T) {
 	if join(api, "--token-file", file); len(api.asked) != 1 {
 		t.Errorf("an agent that has joined: asked %+v", api.asked)
 	}
+	fits(t, newFakeAPI(t, 200, `{"data":{"plane":{"id":"pln_1","agent":{"state":"never"}}}}`, drawn), "--id", "pln_1")
 	for name, c := range map[string]struct{ state, flag string }{"never joined": {"never", "--again=false"}, "lost": {"offline", "--again"}} {
 		api = newFakeAPI(t, 200, onePlane(c.state), strings.ReplaceAll(drawn, "secret-token", name))
 		if join(api, "--token-file", file, c.flag); read(t, file) != name {
@@ -98,6 +104,21 @@ func TestAPlaneIsRegisteredOnceAndItsTokenKept(t *testing.T) {
 		t.Errorf("exit code %d", exit)
 	}
 	wantOneLine(t, stderr, "tenure: invalid: --id is missing: 2 data planes have the name local")
+}
+
+// fits runs planes join, and validates all that it asks for.
+func fits(t *testing.T, api *fakeAPI, args ...string) {
+	t.Helper()
+	schema := generated.NewExecutableSchema(generated.Config{}).Schema()
+	exit, stdout, stderr := call(t, withToken, append([]string{"planes", "join", "local", "--api", api.URL}, args...)...)
+	if exit != exitOK || stdout != "secret-token\n" {
+		t.Errorf("exit code %d, %q, %s", exit, stdout, stderr)
+	}
+	for _, asked := range api.asked {
+		if _, errs := gqlparser.LoadQueryWithRules(schema, asked.Query, rules.NewDefaultRules()); errs != nil {
+			t.Error(errs)
+		}
+	}
 }
 
 func TestTheTokenThatIsSentIsPrinted(t *testing.T) {
