@@ -10,6 +10,7 @@ import (
 	"github.com/tenure-dev/tenure/domain/plane"
 	"github.com/tenure-dev/tenure/domain/reservation"
 	"github.com/tenure-dev/tenure/domain/saga"
+	"github.com/tenure-dev/tenure/domain/sink"
 	"github.com/tenure-dev/tenure/domain/tenant"
 	"github.com/tenure-dev/tenure/domain/tier"
 )
@@ -19,11 +20,11 @@ func TestTheEpochsWire(t *testing.T) {
 }
 
 // aggregates are all that the Bus holds.
-var aggregates = []domain.Aggregate{org.Aggregate, tier.Aggregate, tenant.Aggregate, plane.Aggregate, reservation.Aggregate, saga.Aggregate}
+var aggregates = []domain.Aggregate{org.Aggregate, tier.Aggregate, tenant.Aggregate, plane.Aggregate, reservation.Aggregate, saga.Aggregate, sink.Aggregate}
 
 // everything joins all catalogs, as the log is read.
 func everything() *domain.Registry {
-	catalogs := []domain.Catalog{domain.EpochCatalog, saga.Definitions}
+	catalogs := []domain.Catalog{domain.EpochCatalog, saga.Definitions, sink.Cursors}
 	for _, a := range aggregates {
 		catalogs = append(catalogs, a.Events, a.Commands)
 	}

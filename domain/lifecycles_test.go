@@ -12,6 +12,7 @@ import (
 	"github.com/tenure-dev/tenure/domain/plane"
 	"github.com/tenure-dev/tenure/domain/reservation"
 	"github.com/tenure-dev/tenure/domain/saga"
+	"github.com/tenure-dev/tenure/domain/sink"
 	"github.com/tenure-dev/tenure/domain/tenant"
 	"github.com/tenure-dev/tenure/domain/tier"
 )
@@ -53,6 +54,8 @@ command that a row of the specification shows to change the phase.
 		{plane.Aggregate, "A data plane: its agent, its capacity ledger, and every operation asked of it. A cordoned plane takes no new reservations; what has " +
 			"its place there goes on."},
 		{reservation.Aggregate, "One unique value, such as a slug within an org."},
+		{sink.Aggregate, "Where events go to another system. A paused sink waits; a disabled one failed for too long, or its receiver is gone. Nothing " +
+			"is lost\nmeanwhile: resumed, it goes on from where it stopped."},
 		{saga.Aggregate, "A running saga, as operators steer it. Its own facts move it from phase to phase."},
 	} {
 		m, err := ParseMatrix(x.a.Matrix)

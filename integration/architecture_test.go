@@ -31,6 +31,7 @@ var arrows = []arrow{
 	{"domain/plane", []string{"domain"}, "aggregates never import one another"},
 	{"domain/reservation", []string{"domain"}, "aggregates never import one another"},
 	{"domain/saga", []string{"domain"}, "the sagas' facts fold without their definitions"},
+	{"domain/sink", []string{"domain"}, "aggregates never import one another"},
 	{"domain/domaintest", []string{"domain"}, "helpers for the specifications of aggregates"},
 	{"commands", []string{"domain/**"}, "the Bus knows aggregates and its own ports"},
 	{"projections", []string{"domain/**"}, "folds and their runner know events and their own ports"},
