@@ -1,0 +1,200 @@
+package sinks
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/tenure-dev/tenure/domain"
+)
+
+// Secrets looks up what a configuration only names.
+type Secrets struct {
+	Env  func(name string) (value string, ok bool)
+	File func(path string) ([]byte, error)
+}
+
+// Section is one mapping of a configuration. It is read strictly: each getter takes a key, and Err gives the first value that
+// is refused, or else the first key that nobody took, by its full path such as sinks.billing.webhook.url. Wherever a text
+// stands, {env: NAME} or {file: PATH} may stand instead.
+type Section struct {
+	path    string
+	values  map[string]*yaml.Node
+	order   []string
+	taken   map[string]bool
+	secrets Secrets
+	err     *error // shared with the sections below
+}
+
+func section(path string, n *yaml.Node, secrets Secrets, first *error) *Section {
+	s := &Section{path: path, values: map[string]*yaml.Node{}, taken: map[string]bool{}, secrets: secrets, err: first}
+	n = followed(n)
+	if n == nil || n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+		return s
+	}
+	if n.Kind != yaml.MappingNode {
+		s.refuse("", "must be a mapping")
+		return s
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i].Value
+		if s.values[key] != nil {
+			s.refuse(key, "stands twice")
+		}
+		s.values[key], s.order = n.Content[i+1], append(s.order, key)
+	}
+	return s
+}
+
+func followed(n *yaml.Node) *yaml.Node {
+	for n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+// Path is the full path of a key.
+func (s *Section) Path(key string) string {
+	if key == "" {
+		return s.path
+	}
+	return s.path + "." + key
+}
+
+func (s *Section) refuse(key, problem string, args ...any) {
+	if *s.err == nil {
+		*s.err = domain.Invalid(s.Path(key), problem, args...)
+	}
+}
+
+// Refuse makes a problem with a key the section's error, if it is the first.
+func (s *Section) Refuse(key, problem string) { s.refuse(key, "%s", problem) }
+
+// Err gives the first error of this section and of all beside and below it, a key that nobody took included.
+func (s *Section) Err() error {
+	for _, key := range s.order {
+		if !s.taken[key] {
+			s.refuse(key, "is not known")
+		}
+	}
+	return *s.err
+}
+
+// Has tells whether a key stands.
+func (s *Section) Has(key string) bool { return s.values[key] != nil }
+
+// Text gives a text, or otherwise where the key is left out.
+func (s *Section) Text(key, otherwise string) string {
+	n := s.take(key)
+	if n == nil {
+		return otherwise
+	}
+	return s.text(key, n)
+}
+
+// Required is Text for a key that must not be left out or empty.
+func (s *Section) Required(key string) string {
+	text := s.Text(key, "")
+	if text == "" {
+		s.refuse(key, "must not be empty")
+	}
+	return text
+}
+
+// Texts gives a list of texts.
+func (s *Section) Texts(key string) (all []string) {
+	n := s.take(key)
+	if n == nil {
+		return nil
+	}
+	if n.Kind != yaml.SequenceNode {
+		s.refuse(key, "must be a list")
+		return nil
+	}
+	for i, e := range n.Content {
+		all = append(all, s.text(key+"["+strconv.Itoa(i)+"]", followed(e)))
+	}
+	return all
+}
+
+// Number gives a whole number from least to most, or otherwise.
+func (s *Section) Number(key string, otherwise, least, most int) int {
+	n := s.take(key)
+	if n == nil {
+		return otherwise
+	}
+	v, err := strconv.Atoi(s.text(key, n))
+	if err != nil || v < least || v > most {
+		s.refuse(key, "must be a whole number from %d to %d", least, most)
+	}
+	return v
+}
+
+// Duration gives a duration above 0 such as 10s, or otherwise.
+func (s *Section) Duration(key string, otherwise time.Duration) time.Duration {
+	n := s.take(key)
+	if n == nil {
+		return otherwise
+	}
+	d, err := time.ParseDuration(s.text(key, n))
+	if err != nil || d <= 0 {
+		s.refuse(key, "must be a duration above 0, such as 10s")
+	}
+	return d
+}
+
+// OneOf gives one of some words, the first where the key is left out.
+func (s *Section) OneOf(key string, words ...string) string {
+	word := s.Text(key, words[0])
+	if !slices.Contains(words, word) {
+		s.refuse(key, "must be one of %s", strings.Join(words, ", "))
+	}
+	return word
+}
+
+// Section gives the mapping below a key, an empty one where it is left out.
+func (s *Section) Section(key string) *Section {
+	return section(s.Path(key), s.take(key), s.secrets, s.err)
+}
+
+func (s *Section) take(key string) *yaml.Node {
+	s.taken[key] = true
+	return followed(s.values[key])
+}
+
+// text gives a scalar, or the secret that {env: NAME} or {file: PATH} names. Its errors never hold the value.
+func (s *Section) text(key string, n *yaml.Node) string {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Tag != "!!null":
+		return n.Value
+	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Content[1].Kind == yaml.ScalarNode:
+		value, err := s.secret(n.Content[0].Value, n.Content[1].Value)
+		if err != nil {
+			s.refuse(key, "%s", err)
+		}
+		return value
+	}
+	s.refuse(key, "must be a text, {env: NAME} or {file: PATH}")
+	return ""
+}
+
+func (s *Section) secret(kind, name string) (string, error) {
+	switch kind {
+	case "env":
+		if v, ok := s.secrets.Env(name); ok && v != "" {
+			return v, nil
+		}
+		return "", fmt.Errorf("names the environment variable %s, which is not set", name)
+	case "file":
+		b, err := s.secrets.File(name)
+		if v := strings.TrimRight(string(b), "\r\n"); err == nil && v != "" {
+			return v, nil
+		}
+		return "", fmt.Errorf("names the file %s, which cannot be read or is empty", name)
+	}
+	return "", fmt.Errorf("must be a text, {env: NAME} or {file: PATH}")
+}
