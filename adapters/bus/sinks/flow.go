@@ -95,10 +95,12 @@ func (f *flow) take(e domain.Recorded) error {
 }
 
 func (f *flow) work(ctx context.Context, running *sync.WaitGroup) {
-	for l, i := f.schedule.next(); l != nil; l, i = f.schedule.next() {
+	for l, i := f.schedule.next(); l != nil && ctx.Err() == nil; l, i = f.schedule.next() {
 		if wait, again := f.attempt(ctx, i); !again {
 			f.schedule.done(l)
-		} else if f.schedule.rest(); wait == 0 {
+		} else if f.schedule.rest(); ctx.Err() != nil {
+			return // what is unresolved comes again in another term
+		} else if wait == 0 {
 			f.schedule.wake(l)
 		} else {
 			running.Go(func() {
@@ -106,9 +108,6 @@ func (f *flow) work(ctx context.Context, running *sync.WaitGroup) {
 					f.schedule.wake(l)
 				}
 			})
-		}
-		if ctx.Err() != nil {
-			return
 		}
 	}
 }

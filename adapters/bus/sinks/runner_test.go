@@ -173,7 +173,7 @@ func TestRedeliveryOfOneARangeAndAllParkedAlsoOverARestart(t *testing.T) {
 			w.put("org-a", "org.renamed", "{}")
 		}
 		s := sinks.Sink{Config: config("billing"), Publisher: to}
-		r, stop := w.start(t, nil, s)
+		_, stop := w.start(t, nil, s)
 		time.Sleep(time.Minute)
 		same(t, "said", []string{"parked", "parked", "parked", "parked"}, w.said("billing"))
 		w.ask(t, sink.Pause{Sink: "billing"})
@@ -185,6 +185,7 @@ func TestRedeliveryOfOneARangeAndAllParkedAlsoOverARestart(t *testing.T) {
 			}
 			return nil
 		})
+		var r *sinks.Runner
 		r, stop = w.start(t, nil, s)
 		w.ask(t, sink.Resume{Sink: "billing"})
 		time.Sleep(time.Minute)
@@ -232,6 +233,9 @@ func TestCursorsDoNotFeedThemselvesOrEachOther(t *testing.T) {
 		time.Sleep(time.Hour)
 		got := a.taken()
 		same(t, "last delivered", "sink-billing/0", got[len(got)-1])
+		w.ask(t, sink.Pause{Sink: "everything"})
+		w.ask(t, sink.Resume{Sink: "everything"})
+		same(t, "delivered of what a sink says of itself", len(got), len(a.taken()))
 		stop()
 	})
 }
