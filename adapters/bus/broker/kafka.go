@@ -1,0 +1,181 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/tenure-dev/tenure/domain"
+)
+
+// KafkaSink publishes to a topic of Kafka, 2.1 or newer. A message's key is its stream, so a stream's messages are in one partition.
+type KafkaSink struct {
+	Brokers  []string // host:port of some
+	Topic    string
+	TLS      bool
+	CA       Value // certificates (PEM) to trust instead of the system's; with TLS
+	User     Value // for SASL/PLAIN, which asks for TLS; none when absent
+	Password Value
+	MaxBytes int           // of one message with its headers, as the topic's max.message.bytes: 1,000,000; 1 KiB to 100 MiB
+	Timeout  time.Duration // of one message; 10s, at least 100ms, at most 5m
+}
+
+// NewKafkaSink gives the defaults.
+func NewKafkaSink() *KafkaSink { return &KafkaSink{MaxBytes: 1_000_000, Timeout: defaultTimeout} }
+
+func (c *KafkaSink) fields() fields {
+	return fields{"brokers": &c.Brokers, "topic": &c.Topic, "tls": &c.TLS, "ca": &c.CA, "user": &c.User,
+		"password": &c.Password, "maxBytes": &c.MaxBytes, "timeout": &c.Timeout}
+}
+
+// Publisher connects with the first message. A wrong setting is refused.
+func (c *KafkaSink) Publisher(p Ports) (message.Publisher, error) {
+	if err := first(c.check(), between("maxBytes", c.MaxBytes, 1<<10, 100<<20), checkTimeout(c.Timeout)); err != nil {
+		return nil, err
+	}
+	user, err1 := c.User.resolve("user", p.Lookup)
+	password, err2 := c.Password.resolve("password", p.Lookup)
+	ca, err3 := c.CA.resolve("ca", p.Lookup)
+	trusted, err4 := authorities(ca)
+	if err := first(err1, err2, err3, err4); err != nil {
+		return nil, err
+	}
+	switch {
+	case (user == "") != (password == ""):
+		return nil, domain.Invalid("password", "goes with user: both or none")
+	case user != "" && !c.TLS:
+		return nil, domain.Invalid("tls", "must be true where a password is sent")
+	case ca != "" && !c.TLS:
+		return nil, domain.Invalid("ca", "goes with tls: true")
+	}
+	config := c.producer()
+	config.Net.TLS.Enable, config.Net.TLS.Config = c.TLS, trusted
+	config.Net.SASL.Enable, config.Net.SASL.User, config.Net.SASL.Password = user != "", user, password
+	if err := config.Validate(); err != nil {
+		return nil, domain.Invalid("brokers", "cannot be used with these settings: %s", hiding(password).scrub(err.Error()))
+	}
+	hide := hiding(password)
+	t := &kafkaTarget{topic: c.Topic, config: kafka.PublisherConfig{
+		Brokers: c.Brokers, Marshaler: kafkaMarshaler{}, OverwriteSaramaConfig: config,
+	}, log: libraryLog{log: p.log(), hide: hide}}
+	return newPublisher(t, hide, c.Timeout), nil
+}
+
+func (c *KafkaSink) check() error {
+	if len(c.Brokers) == 0 {
+		return domain.Invalid("brokers", "must be given")
+	}
+	for _, b := range c.Brokers {
+		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
+			return domain.Invalid("brokers", "must be of the form host:port")
+		}
+	}
+	if err := required("topic", c.Topic); err != nil {
+		return err
+	}
+	if len(c.Topic) > 249 || strings.Trim(c.Topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" || strings.Trim(c.Topic, ".") == "" {
+		return domain.Invalid("topic", "must be made of letters, digits, ., _ and -, at most 249")
+	}
+	return nil
+}
+
+// producer asks for the acknowledgement of all replicas in sync and for the broker to drop what the library sends again.
+func (c *KafkaSink) producer() *sarama.Config {
+	config := sarama.NewConfig()
+	config.ClientID = "tenure"
+	config.Version = sarama.V2_1_0_0
+	config.Metadata.Full = false // only of our topic
+	config.Producer.RequiredAcks = sarama.WaitForAll
+	config.Producer.Idempotent = true
+	config.Net.MaxOpenRequests = 1 // as idempotence and order demand
+	config.Producer.Return.Successes, config.Producer.Return.Errors = true, true
+	config.Producer.MaxMessageBytes = c.MaxBytes
+	config.Producer.Timeout = c.Timeout
+	config.Net.DialTimeout, config.Net.ReadTimeout, config.Net.WriteTimeout = c.Timeout, 2*c.Timeout, c.Timeout
+	return config
+}
+
+// kafkaTarget opens its producer when a message comes, since the library wants the broker up for that.
+type kafkaTarget struct {
+	topic  string
+	config kafka.PublisherConfig
+	log    libraryLog
+
+	mu   sync.Mutex
+	open *kafka.Publisher
+}
+
+func (t *kafkaTarget) send(ctx context.Context, m *message.Message) error {
+	producer, err := t.producer(ctx)
+	if err != nil {
+		return err
+	}
+	return producer.Publish(t.topic, m)
+}
+
+func (t *kafkaTarget) producer(ctx context.Context) (*kafka.Publisher, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open != nil {
+		return t.open, nil
+	}
+	if err := ctx.Err(); err != nil { // whoever held the lock has used up our time
+		return nil, err
+	}
+	opened, err := kafka.NewPublisher(t.config, t.log)
+	if err != nil {
+		return nil, err
+	}
+	t.open = opened
+	return opened, nil
+}
+
+// kafkaMarshaler adds the key and our headers to the library's form.
+type kafkaMarshaler struct{ kafka.DefaultMarshaler }
+
+func (k kafkaMarshaler) Marshal(topic string, m *message.Message) (*sarama.ProducerMessage, error) {
+	record, err := k.DefaultMarshaler.Marshal(topic, m)
+	if err != nil {
+		return nil, err
+	}
+	key := m.Metadata.Get(streamKey)
+	if key == "" {
+		key = m.UUID
+	}
+	record.Key = sarama.StringEncoder(key)
+	record.Headers = append(record.Headers,
+		sarama.RecordHeader{Key: []byte("content-type"), Value: []byte(contentType)},
+		sarama.RecordHeader{Key: []byte("ce_id"), Value: []byte(m.UUID)})
+	return record, nil
+}
+
+func (t *kafkaTarget) judge(err error) verdict {
+	var wrong sarama.ConfigurationError
+	switch {
+	case errors.Is(err, sarama.ErrMessageSizeTooLarge), errors.As(err, &wrong) && strings.Contains(string(wrong), "MaxMessageBytes"):
+		return verdict{CodeTooLarge, true}
+	case errors.Is(err, sarama.ErrInvalidRecord):
+		return verdict{CodeInvalid, true}
+	case errors.Is(err, sarama.ErrUnknownTopicOrPartition), errors.Is(err, sarama.ErrInvalidTopic):
+		return verdict{code: CodeUnroutable}
+	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed), errors.Is(err, sarama.ErrSASLAuthenticationFailed):
+		return verdict{code: CodeUnauthorized}
+	}
+	return verdict{}
+}
+
+func (t *kafkaTarget) end() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open == nil {
+		return nil
+	}
+	return t.open.Close()
+}

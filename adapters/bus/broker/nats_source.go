@@ -1,0 +1,119 @@
+package broker
+
+import (
+	"regexp"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tenure-dev/tenure/domain"
+)
+
+// defaultRedelivery is how long a refused message rests.
+const defaultRedelivery = time.Second
+
+// NATSSource receives from a JetStream stream by a durable pull consumer, which it makes.
+type NATSSource struct {
+	NATSServer
+	Subject    string        // only of these subjects (NATS's wildcards); all when empty
+	Durable    string        // the consumer's name: a letter, digit, - or _, at most 64; who shares it shares the messages
+	Redelivery time.Duration // how long a refused message rests; 1s, at least 1ms, at most 10m
+}
+
+// NewNATSSource gives the defaults.
+func NewNATSSource() *NATSSource { return &NATSSource{Redelivery: defaultRedelivery} }
+
+func (c *NATSSource) fields() fields {
+	return fields{"url": &c.URL, "credentials": &c.Credentials, "ca": &c.CA, "stream": &c.Stream,
+		"subject": &c.Subject, "durable": &c.Durable, "redelivery": &c.Redelivery}
+}
+
+var durableForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// ackWait is how long JetStream waits for an answer or for the word that one is being made.
+const ackWait = 30 * time.Second
+
+// Subscriber connects in the background. A wrong setting is refused.
+func (c *NATSSource) Subscriber(p Ports) (message.Subscriber, error) {
+	if !durableForm.MatchString(c.Durable) {
+		return nil, first(required("durable", c.Durable), domain.Invalid("durable", "must match %s", durableForm))
+	}
+	if err := first(c.check(), checkRedelivery(c.Redelivery)); err != nil {
+		return nil, err
+	}
+	conn, hide, err := c.connect(p)
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return newSubscriber(&natsReceiver{conn: conn, js: js, config: *c}, hide, p.log()), nil
+}
+
+func checkRedelivery(d time.Duration) error {
+	return lasting("redelivery", d, time.Millisecond, 10*time.Minute)
+}
+
+type natsReceiver struct {
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	config NATSSource
+}
+
+// receive lets one message at a time be unanswered, so that a refused one comes again before those behind it.
+func (r *natsReceiver) receive(s *session) error {
+	consumer, err := r.js.CreateOrUpdateConsumer(s.stop, r.config.Stream, jetstream.ConsumerConfig{
+		Durable: r.config.Durable, FilterSubject: r.config.Subject,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxAckPending: 1,
+	})
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(1), jetstream.PullExpiry(5*time.Second))
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	for {
+		from, err := messages.Next(jetstream.NextContext(s.stop))
+		if err != nil {
+			return err
+		}
+		m := fromNATS(from)
+		m.SetContext(s.hard)
+		acked, answered := s.hand(m, ackWait/3, func() { _ = from.InProgress() })
+		switch {
+		case !answered:
+			return nil
+		case acked:
+			err = from.DoubleAck(s.hard)
+		default:
+			err = from.NakWithDelay(r.config.Redelivery)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func fromNATS(from jetstream.Msg) *message.Message {
+	header := from.Headers()
+	id := header.Get(nats.MsgIdHdr)
+	if id == "" {
+		id = header.Get(uuidHeader)
+	}
+	m := message.NewMessage(id, from.Data())
+	for key := range header {
+		if key != nats.MsgIdHdr && key != uuidHeader && key != nats.ExpectedStreamHdr {
+			m.Metadata.Set(key, header.Get(key))
+		}
+	}
+	return m
+}
+
+func (r *natsReceiver) end() { r.conn.Close() }
