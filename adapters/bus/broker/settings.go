@@ -48,10 +48,10 @@ func decodeBelow(above string, node *yaml.Node, into settings) error {
 func decodeOne(name string, node *yaml.Node, target any) error {
 	must := ""
 	switch t := target.(type) {
-	case settings:
-		return decodeBelow(name+".", node, t)
 	case *Value:
 		return t.decode(name, node)
+	case settings:
+		return decodeBelow(name+".", node, t)
 	case *time.Duration:
 		d, err := time.ParseDuration(node.Value)
 		if err != nil || node.Kind != yaml.ScalarNode {
