@@ -40,7 +40,7 @@ func startRabbit(t *testing.T) string {
 	start := func(name string, arguments ...string) *exec.Cmd {
 		cmd := exec.Command(name, arguments...)
 		cmd.Env, cmd.Dir = env, dir
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 		return cmd
 	}
 	run := func(cmd *exec.Cmd) {
