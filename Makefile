@@ -8,7 +8,7 @@ help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 12
 
 setup:
-	@scripts/setup postgres:postgresql
+	@scripts/setup postgres:postgresql rabbitmq-server:rabbitmq-server
 
 build: ## build bin/tenure
 	@go build -trimpath -o bin/tenure ./cmd/tenure

@@ -20,8 +20,6 @@ type Value struct{ text, env, file string }
 // Text is a value written out.
 func Text(text string) Value { return Value{text: text} }
 
-func (v Value) absent() bool { return v == Value{} }
-
 func (v *Value) fields() fields { return fields{"env": &v.env, "file": &v.file} }
 
 func (v *Value) decode(name string, node *yaml.Node) error {
