@@ -8,7 +8,7 @@ help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /	/' | expand -t 12
 
 setup:
-	@scripts/setup postgres:postgresql rabbitmq-server:rabbitmq-server
+	@scripts/setup postgres:postgresql
 
 build: ## build bin/tenure
 	@go build -trimpath -o bin/tenure ./cmd/tenure
@@ -17,6 +17,7 @@ run: setup build ## start the whole system with demo tenants; Ctrl-C stops it
 	@exec bin/tenure dev --demo --data $(DATA)
 
 test: setup ## every test, with the race detector
+	@scripts/setup rabbitmq-server:rabbitmq-server
 	@go test -race -timeout 15m -p 2 $(GO_PACKAGES)
 
 image: ## build the image tenure

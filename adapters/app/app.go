@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tenure-dev/tenure/adapters/bus/sinks"
 	"github.com/tenure-dev/tenure/adapters/eventstore"
 	"github.com/tenure-dev/tenure/adapters/gateway"
 	"github.com/tenure-dev/tenure/adapters/keystore"
@@ -26,6 +27,7 @@ import (
 	"github.com/tenure-dev/tenure/domain/plane"
 	"github.com/tenure-dev/tenure/domain/reservation"
 	"github.com/tenure-dev/tenure/domain/saga"
+	"github.com/tenure-dev/tenure/domain/sink"
 	"github.com/tenure-dev/tenure/domain/tenant"
 	"github.com/tenure-dev/tenure/domain/tier"
 	"github.com/tenure-dev/tenure/graphql"
@@ -38,7 +40,7 @@ import (
 )
 
 // Aggregates is every aggregate that the Bus decides on.
-var Aggregates = []domain.Aggregate{org.Aggregate, tier.Aggregate, tenant.Aggregate, plane.Aggregate, reservation.Aggregate, saga.Aggregate}
+var Aggregates = []domain.Aggregate{org.Aggregate, tier.Aggregate, tenant.Aggregate, plane.Aggregate, reservation.Aggregate, saga.Aggregate, sink.Aggregate}
 
 // Definitions is every version of every saga that this release runs.
 var Definitions = []*sagas.Definition{
@@ -50,22 +52,23 @@ var Definitions = []*sagas.Definition{
 
 // Registry holds every event of the log and every command.
 func Registry() *domain.Registry {
-	catalogs := []domain.Catalog{domain.EpochCatalog, saga.Definitions}
+	catalogs := []domain.Catalog{domain.EpochCatalog, saga.Definitions, sink.Cursors}
 	for _, a := range Aggregates {
 		catalogs = append(catalogs, a.Events, a.Commands)
 	}
 	return domain.NewRegistry(catalogs...)
 }
 
-// Config is what a control plane is made of. All is required but Sole, Heartbeat, Metrics and Logger.
+// Config is what a control plane is made of. All is required but Sinks, Sole, Heartbeat, Metrics and Logger.
 type Config struct {
 	EventStore string // esdb://…
 	Postgres   string // of the read side: postgresql://…
 	KeyDir     string // of the key store
 	HTTP       net.Listener
 	Gateway    net.Listener
-	Token      string // the operator's bearer token
-	Owner      string // under which this process takes leases: no two that run at once may share it
+	Token      string       // the operator's bearer token
+	Sinks      []sinks.Sink // as ParseSinks gives them; Start closes their targets
+	Owner      string       // under which this process takes leases: no two that run at once may share it
 	// Sole says that no other control plane writes to this log, now or from before.
 	Sole      bool
 	Heartbeat time.Duration        // of agents; 5 s when zero
@@ -81,6 +84,9 @@ type System struct {
 	Gateway *gateway.Gateway
 	Reader  *postgres.Reader
 	Epoch   domain.Epoch
+
+	sinks      *sinks.Runner // nil when none is configured
+	deliveries *postgres.Deliveries
 
 	logger *slog.Logger
 	stops  []func(context.Context) // in the order of starting; run backwards
@@ -107,6 +113,7 @@ func Start(ctx context.Context, c Config) (s *System, err error) {
 			s.Stop(context.WithoutCancel(ctx))
 		}
 	}()
+	s.onStop(func(context.Context) { _ = closeSinks(c.Sinks) })
 
 	keys, err := keystore.Open(c.KeyDir)
 	if err != nil {
@@ -167,13 +174,16 @@ func Start(ctx context.Context, c Config) (s *System, err error) {
 		ErrorLog: slog.NewLogLogger(c.Logger.With("part", "gateway").Handler(), slog.LevelDebug)}
 	s.serves("gateway listener", agents, func() error { return agents.ServeTLS(c.Gateway, "", "") })
 
-	runner, err := sagas.NewRunner(sagas.Config{Definitions: Definitions, Registry: registry, Epoch: s.Epoch, Log: sagaLog{s.Log}, Source: s.Log,
+	runner, err := sagas.NewRunner(sagas.Config{Definitions: Definitions, Registry: registry, Epoch: s.Epoch, Log: appendOnly{s.Log}, Source: s.Log,
 		Bus: commander{s.Bus}, Open: openSagas{s.Reader, s.Group}, Cursors: postgres.Cursors{DB: db, Name: "sagas"}, Snapshots: known, Planes: known,
 		Lease: postgres.Lock{DB: db, Key: sagaLock, After: clock{}.After}, Clock: clock{}, Logger: c.Logger.With("part", "sagas")})
 	if err != nil {
 		return s, err
 	}
 	s.goes("sagas", s.retried("sagas", runner.Run))
+	if err := s.startSinks(c.Sinks, keys, db, c.Metrics, c.Logger); err != nil {
+		return s, err
+	}
 
 	var names []string
 	for _, d := range Definitions {

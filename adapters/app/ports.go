@@ -4,10 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/tenure-dev/tenure/adapters/eventstore"
 	"github.com/tenure-dev/tenure/adapters/postgres"
 	"github.com/tenure-dev/tenure/commands"
-	"github.com/tenure-dev/tenure/domain"
 	"github.com/tenure-dev/tenure/graphql/view"
 	"github.com/tenure-dev/tenure/projections"
 	"github.com/tenure-dev/tenure/projections/readmodels"
@@ -28,14 +26,6 @@ type live struct{ *projections.Group }
 
 func (l live) Watch(ctx context.Context, topics ...projections.Topic) (view.Feed, error) {
 	return l.Group.Watch(ctx, topics...)
-}
-
-// sagaLog is the log as the saga runner writes it.
-type sagaLog struct{ *eventstore.Log }
-
-func (l sagaLog) Append(ctx context.Context, stream string, expected int64, events []domain.Proposed) error {
-	_, err := l.Log.Append(ctx, stream, expected, events)
-	return err
 }
 
 // commander is the Bus as the saga runner uses it.

@@ -27,6 +27,9 @@ TENURE_TOKEN; when unset it is made once and kept. Not for production: one machi
 			if err := checkLoopback(cmd, "node", false); err != nil {
 				return err
 			}
+			if c.Sinks, err = sinksOf(cmd, c.Logger); err != nil {
+				return err
+			}
 			c.Dir, c.Token, c.Version = text(cmd, "data"), tokenOf(cmd), version()
 			return startError(app.Dev(cmd.Context(), c, cmd.OutOrStdout()))
 		},

@@ -34,6 +34,9 @@ func serveCommand() *cobra.Command {
 			if c.Logger, err = loggerOf(cmd); err != nil {
 				return err
 			}
+			if c.Sinks, err = sinksOf(cmd, c.Logger); err != nil {
+				return err
+			}
 			if c.HTTP, err = net.Listen("tcp", web); err != nil {
 				return taken("--http: %s", err)
 			}

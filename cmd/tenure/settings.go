@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -13,6 +14,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tenure-dev/tenure/adapters/app"
+	"github.com/tenure-dev/tenure/adapters/bus/sinks"
 )
 
 // lookup finds an environment variable.
@@ -20,6 +24,11 @@ type lookup func(name string) (value string, set bool)
 
 // tokenKey is the setting that has no flag, since everybody can see a process's arguments.
 const tokenKey = "token"
+
+// The settings that have no flags, since they are mappings.
+const sinksKey = "sinks"
+
+var sectionKeys = []string{sinksKey}
 
 // configure gives every flag that was not given the value of its variable, or else of the configuration file. Such a flag
 // counts as given. An empty variable counts as none. A variable's value may also be the first line of the file that a
@@ -40,7 +49,7 @@ func configure(cmd *cobra.Command, env lookup) error {
 			return usage("%s: %s", variableOf(config.Name), err)
 		}
 	}
-	file, err := readConfig(config.Value.String(), cmd.Root())
+	file, sections, err := readConfig(config.Value.String(), cmd.Root())
 	if err != nil {
 		return err
 	}
@@ -65,7 +74,7 @@ func configure(cmd *cobra.Command, env lookup) error {
 	if value, set := variable(tokenKey); set {
 		token = value
 	}
-	cmd.SetContext(context.WithValue(cmd.Context(), tokenContext{}, token))
+	cmd.SetContext(context.WithValue(cmd.Context(), configuredContext{}, configured{token, sections, env}))
 	return first
 }
 
@@ -89,12 +98,31 @@ func valueOf(name string, env lookup) (string, error) {
 	return line, nil
 }
 
-type tokenContext struct{}
+// configured is what a command is told beside its flags.
+type configured struct {
+	token    string
+	sections map[string]*yaml.Node
+	env      lookup
+}
+
+type configuredContext struct{}
+
+func configuredOf(cmd *cobra.Command) configured {
+	c, _ := cmd.Context().Value(configuredContext{}).(configured)
+	return c
+}
 
 // tokenOf is the bearer token that TENURE_TOKEN or the configuration file gives; empty where neither does.
-func tokenOf(cmd *cobra.Command) string {
-	token, _ := cmd.Context().Value(tokenContext{}).(string)
-	return token
+func tokenOf(cmd *cobra.Command) string { return configuredOf(cmd).token }
+
+// sinksOf builds the sinks of the configuration file.
+func sinksOf(cmd *cobra.Command, logger *slog.Logger) ([]sinks.Sink, error) {
+	c := configuredOf(cmd)
+	all, err := app.ParseSinks(c.sections[sinksKey], app.Settings{Env: c.env, Version: version(), Logger: logger})
+	if err != nil {
+		return nil, usage("--config: %s", err)
+	}
+	return all, nil
 }
 
 func variableOf(flag string) string {
@@ -105,36 +133,40 @@ func configurable(f *pflag.Flag) bool {
 	return f.Name != "help" && f.Name != "version" && f.Name != "config"
 }
 
-// readConfig reads settings by the names of flags. A file may serve all commands, so a name must be a flag of any of them.
-func readConfig(path string, root *cobra.Command) (map[string]string, error) {
+// readConfig reads settings by the names of flags, and the mappings that have none. A file may serve all commands, so a name
+// must be a flag of any of them.
+func readConfig(path string, root *cobra.Command) (values map[string]string, sections map[string]*yaml.Node, err error) {
 	if path == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	text, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, usage("--config: there is no file %s", path)
+		return nil, nil, usage("--config: there is no file %s", path)
 	case err != nil:
-		return nil, usage("--config: %s", err)
+		return nil, nil, usage("--config: %s", err)
 	}
 	nodes := map[string]yaml.Node{}
 	if err := yaml.Unmarshal(text, &nodes); err != nil {
-		return nil, usage("--config: %s is not made of lines name: value: %s", path, err)
+		return nil, nil, usage("--config: %s is not made of lines name: value: %s", path, err)
 	}
 	known := map[string]bool{tokenKey: true}
 	flagNames(root, known)
-	values := map[string]string{}
+	values, sections = map[string]string{}, map[string]*yaml.Node{}
 	for _, name := range slices.Sorted(maps.Keys(nodes)) {
 		node := nodes[name]
 		switch {
+		case slices.Contains(sectionKeys, name):
+			sections[name] = &node
 		case !known[name]:
-			return nil, usage("--config: %s has %q, which is no setting", path, name)
+			return nil, nil, usage("--config: %s has %q, which is no setting", path, name)
 		case node.Kind != yaml.ScalarNode:
-			return nil, usage("--config: %s: %s must be a single value", path, name)
+			return nil, nil, usage("--config: %s: %s must be a single value", path, name)
+		default:
+			values[name] = node.Value
 		}
-		values[name] = node.Value
 	}
-	return values, nil
+	return values, sections, nil
 }
 
 func flagNames(cmd *cobra.Command, into map[string]bool) {

@@ -91,3 +91,37 @@ func tryCommand(env map[string]string, ran func(*cobra.Command)) *cobra.Command 
 	cmd.Flags().Int("limit", 0, "")
 	return cmd
 }
+
+// The sinks of the file are checked before anything starts, and a refusal names the key.
+func TestASinkThatIsWrongIsNamedByItsKey(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, c := range map[string]struct{ file, want string }{
+		"unknown target": {"sinks: {billing: {pigeon: {}}}\n", "--config: sinks.billing.pigeon is not known"},
+		"unknown type":   {"sinks: {billing: {types: [org.flown], webhook: {url: 'https://example.com'}}}\n", `--config: sinks.billing.types names "org.flown", which no event of this release has`},
+		"no secret": {"sinks: {billing: {webhook: {url: 'https://example.com', secrets: [{env: UNSET}]}}}\n",
+			"--config: sinks.billing.webhook.secrets[0] is in the variable UNSET, which is not set"},
+		"a broker's key": {"sinks: {billing: {nats: {url: 'nats://127.0.0.1', subject: a, colour: red}}}\n", "--config: sinks.billing.nats.colour is no setting here (there are: ca, create, credentials, stream, subject, timeout, url)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile("FILE", []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, command := range []*cobra.Command{devCommand(), serveCommand()} {
+				command.Flags().String("config", "", "")
+				command.Flags().String("log-level", "error", "")
+				command.SilenceErrors, command.SilenceUsage = true, true
+				command.PreRunE = func(cmd *cobra.Command, _ []string) error {
+					return configure(cmd, func(name string) (string, bool) { return "op-token", name == "TENURE_TOKEN" })
+				}
+				command.SetArgs([]string{"--config", "FILE"})
+				if command.Name() == "serve" {
+					command.SetArgs([]string{"--config", "FILE", "--eventstore", "esdb://127.0.0.1:1?tls=false", "--postgres", "postgresql://127.0.0.1:1/x"})
+				}
+				err := command.ExecuteContext(t.Context())
+				if err == nil || asFailure(err).exit != exitUsage || err.Error() != c.want {
+					t.Errorf("%s: got %v, want %s", command.Name(), err, c.want)
+				}
+			}
+		})
+	}
+}

@@ -9,11 +9,11 @@ import (
 	"github.com/tenure-dev/tenure/domain"
 )
 
-// Target is the part of a sink's configuration that says where its events go. Whoever builds the target takes its keys from
-// Section and then asks Section.Err.
+// Target is the part of a sink's configuration that says where its events go; whoever builds the target reads it.
 type Target struct {
-	Kind string // one of the kinds that Parse was given
-	*Section
+	Kind string     // one of the kinds that Parse was given
+	Path string     // of its mapping, such as sinks.billing.webhook
+	Node *yaml.Node // the mapping
 }
 
 // Parse reads the mapping below `sinks`, in its order. types are the wire names of the events of the log, kinds those of the
@@ -66,9 +66,7 @@ func parseSink(name string, s *Section, types, kinds []string) Config {
 		case c.Target.Kind != "":
 			s.refuse(kind, "stands beside %s: a sink has one target", c.Target.Kind)
 		default:
-			c.Target = Target{kind, s.Section(kind)}
-			own := error(nil) // its keys are taken later
-			c.Target.err = &own
+			c.Target = Target{kind, s.Path(kind), s.take(kind)}
 		}
 	}
 	if s.Err() == nil && c.Target.Kind == "" {

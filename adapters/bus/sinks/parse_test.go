@@ -3,7 +3,7 @@ package sinks_test
 import (
 	"errors"
 	"os"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,10 +20,10 @@ func parse(text string) ([]sinks.Config, error) {
 	}
 	return sinks.Parse(&n, []string{"tenant.requested", "tenant.active", "org.registered", "sink.disabled", "sinkcursor.moved"},
 		[]string{"webhook", "nats"}, sinks.Secrets{
-			Env: func(name string) (string, bool) { return "from " + name, name == "SET" },
+			Env: func(name string) (string, bool) { return someOrg, name == "ORG" },
 			File: func(path string) ([]byte, error) {
 				if path == "/there" {
-					return []byte("from a file\n"), nil
+					return []byte(someOrg + "\n"), nil
 				}
 				return nil, os.ErrNotExist
 			}})
@@ -85,28 +85,32 @@ func refusedFor(t *testing.T, text string, err error, field string) {
 	}
 }
 
-func TestATargetsKeysAreReadStrictlyAndSecretsAreLookedUp(t *testing.T) {
+func TestATargetIsLeftToWhoeverBuildsIt(t *testing.T) {
+	all, err := parse("billing: {webhook: {url: u, colour: red}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys map[string]string
+	target := all[0].Target
+	if err := target.Node.Decode(&keys); err != nil || target.Kind != "webhook" || target.Path != "sinks.billing.webhook" || len(keys) != 2 {
+		t.Errorf("the target is %+v: %v, %v", target, keys, err)
+	}
+}
+
+func TestATextMayStandInTheEnvironmentOrInAFile(t *testing.T) {
 	for text, field := range map[string]string{
-		"url: u, secrets: [plain, {env: SET}, {file: /there}], timeout: 10s": "",
-		"secrets: [plain, {env: SET}, {file: /there}]":                       "sinks.billing.webhook.url",
-		"url: u, secrets: [{env: UNSET}]":                                    "sinks.billing.webhook.secrets[0]",
-		"url: u, secrets: [a, {file: /gone}]":                                "sinks.billing.webhook.secrets[1]",
-		"url: u, secrets: [{vault: x}]":                                      "sinks.billing.webhook.secrets[0]",
-		"url: [u]":                                                           "sinks.billing.webhook.url",
-		"url: u, timeout: soon":                                              "sinks.billing.webhook.timeout",
-		"url: u, colour: red":                                                "sinks.billing.webhook.colour",
+		"[{env: ORG}]":     "",
+		"[{file: /there}]": "",
+		"[{env: UNSET}]":   "sinks.billing.orgs[0]",
+		"[{file: /gone}]":  "sinks.billing.orgs[0]",
+		"[{vault: x}]":     "sinks.billing.orgs[0]",
 	} {
-		all, err := parse("billing: {webhook: {" + text + "}}")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := all[0].Target
-		s.Required("url")
-		secrets := s.Texts("secrets")
-		s.Duration("timeout", time.Second)
-		refusedFor(t, text, s.Err(), field)
-		if field == "" && strings.Join(secrets, ",") != "plain,from SET,from a file" {
-			t.Errorf("secrets are %q", secrets)
+		all, err := parse("billing: {orgs: " + text + ", webhook: {}}")
+		refusedFor(t, text, err, field)
+		if err == nil && !slices.Equal(all[0].Orgs, []string{someOrg}) {
+			t.Errorf("%s: orgs are %q", text, all[0].Orgs)
 		}
 	}
 }
+
+const someOrg = "org_aaaaaaaaaaaaaaaaaaaaaaaaaa"

@@ -71,9 +71,6 @@ func (s *Section) refuse(key, problem string, args ...any) {
 	}
 }
 
-// Refuse makes a problem with a key the section's error, if it is the first.
-func (s *Section) Refuse(key, problem string) { s.refuse(key, "%s", problem) }
-
 // Err gives the first error of this section and of all beside and below it, a key that nobody took included.
 func (s *Section) Err() error {
 	for _, key := range s.order {
@@ -94,15 +91,6 @@ func (s *Section) Text(key, otherwise string) string {
 		return otherwise
 	}
 	return s.text(key, n)
-}
-
-// Required is Text for a key that must not be left out or empty.
-func (s *Section) Required(key string) string {
-	text := s.Text(key, "")
-	if text == "" {
-		s.refuse(key, "must not be empty")
-	}
-	return text
 }
 
 // Texts gives a list of texts.
