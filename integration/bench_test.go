@@ -67,6 +67,9 @@ func TestBench(t *testing.T) {
 	if runs("node") {
 		b.node(one, sixteen)
 	}
+	if runs("sinks") {
+		b.sinks(pg)
+	}
 	if runs("scale") {
 		b.scale()
 	}
