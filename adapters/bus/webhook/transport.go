@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	headerBytes     = 64 << 10 // of an answer, most
-	bodyBytes       = 64 << 10 // of an answer, read so that its connection can be used again
+	headerBytes     = 64 << 10              // of an answer, most
+	bodyBytes       = 64 << 10              // of an answer, read so that its connection can be used again
+	bodyWait        = 50 * time.Millisecond // for that, most: a body that trickles costs its connection
 	idleConnections = 32
 	idleFor         = 90 * time.Second
 )

@@ -37,7 +37,7 @@ var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`)
 
 // Publisher posts messages to one URL. It is safe for concurrent use.
 type Publisher struct {
-	url     string
+	url     *url.URL
 	allow   []netip.Prefix
 	signers []*standardwebhooks.Webhook
 	timeout time.Duration
@@ -63,9 +63,13 @@ func newPublisher(config Config, now func() time.Time, version string, resolver 
 	if err != nil {
 		return nil, err
 	}
+	to, err := parseTarget(config.URL, config.Allow)
+	if err != nil {
+		return nil, err
+	}
 	end, cancel := context.WithCancel(context.Background())
 	g := guard{allow: config.Allow, connecting: connecting}
-	return &Publisher{url: config.URL, allow: config.Allow, signers: signers, timeout: timeout, agent: "tenure/" + version, now: now,
+	return &Publisher{url: to, allow: config.Allow, signers: signers, timeout: timeout, agent: "tenure/" + version, now: now,
 		send: newTransport(end, g, resolver, roots, timeout), end: end, close: cancel}, nil
 }
 
@@ -144,10 +148,7 @@ func (p *Publisher) header(m *message.Message) (http.Header, error) {
 
 // follow posts to the URL, and on to where 307 and 308 lead, which ask for the same method and body again.
 func (p *Publisher) follow(ctx context.Context, header http.Header, body []byte) error {
-	to, err := parseTarget(p.url, p.allow)
-	if err != nil {
-		return err
-	}
+	to := p.url
 	for hop := 0; ; hop++ {
 		answer, err := p.post(ctx, to, header, body)
 		if err != nil {
@@ -190,8 +191,10 @@ func (p *Publisher) next(from *url.URL, answer *http.Response) (*url.URL, error)
 	return to, nil
 }
 
-// post sends one request. The answer's body is closed; little of it is read, and none of a long one.
+// post sends one request. The answer is there with its headers; of its body little is read, not for long, and none of a long one.
 func (p *Publisher) post(ctx context.Context, to *url.URL, header http.Header, body []byte) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var connected, failed atomic.Bool
 	request, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, traced(&connected, &failed)), http.MethodPost, to.String(), bytes.NewReader(body))
 	if err != nil {
@@ -203,6 +206,7 @@ func (p *Publisher) post(ctx context.Context, to *url.URL, header http.Header, b
 		return nil, refusedBy(err, connected.Load(), !failed.Load())
 	}
 	if answer.ContentLength <= bodyBytes {
+		defer time.AfterFunc(bodyWait, cancel).Stop()
 		_, _ = io.CopyN(io.Discard, answer.Body, bodyBytes) // what fails here was answered all the same
 	}
 	_ = answer.Body.Close()

@@ -134,16 +134,15 @@ func TestNoFormOfAPrivateAddressIsTaken(t *testing.T) {
 	}
 }
 
-// The decisive check: names that resolve to this machine pass every check of texts.
-func TestThePrivateAddressOfANameIsNotDialled(t *testing.T) {
+// Below the checks of texts: what a resolver makes of each form is refused as it is dialled.
+func TestTheTransportDialsNoFormOfThisMachine(t *testing.T) {
 	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the receiver was reached") }))
 	defer receiver.Close()
 	port := receiver.URL[len("http://127.0.0.1:"):]
 	var dials atomic.Int32
 	p := publisher(t, Config{URL: "https://example.com/"}, func(netip.AddrPort) error { dials.Add(1); return nil })
 	for _, form := range []string{"127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "[::1]", "[::]", "0.0.0.0"} {
-		p.url = "https://" + form + ":" + port + "/"
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url, nil)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+form+":"+port+"/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

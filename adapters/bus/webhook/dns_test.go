@@ -1,0 +1,97 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// resolving answers a resolver whose every question goes to a server of DNS on this machine, which answers with addresses.
+func resolving(t *testing.T, addresses func() []netip.Addr) *net.Resolver {
+	t.Helper()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		packet := make([]byte, 1500)
+		for {
+			n, from, err := server.ReadFrom(packet)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(packet[:n]) != nil || len(m.Questions) != 1 {
+				continue
+			}
+			q := m.Questions[0]
+			m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
+			for _, a := range addresses() {
+				h := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}
+				switch {
+				case a.Is4() && q.Type == dnsmessage.TypeA:
+					m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: a.As4()}})
+				case a.Is6() && q.Type == dnsmessage.TypeAAAA:
+					m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
+				}
+			}
+			if packed, err := m.Pack(); err == nil {
+				_, _ = server.WriteTo(packed, from)
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+}
+
+func TestNoNameOfAPrivateAddressIsDialled(t *testing.T) {
+	for _, address := range []string{"127.0.0.1", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1",
+		"224.0.0.1", "255.255.255.255", "::1", "::", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::", "fd00:ec2::254", "fe80::1"} {
+		var dials, asked atomic.Int32
+		resolver := resolving(t, func() []netip.Addr { asked.Add(1); return []netip.Addr{netip.MustParseAddr(address)} })
+		p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []Secret{first}}, time.Now, "1", resolver,
+			func(netip.AddrPort) error { dials.Add(1); return errors.New("dialled") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Publish("", message.NewMessage("evt-1", nil))
+		_ = p.Close()
+		var r *Refused
+		if !errors.As(err, &r) || r.Code() != CodeForbidden || dials.Load() != 0 || asked.Load() == 0 {
+			t.Errorf("%s: %v, %d dials, %d questions", address, err, dials.Load(), asked.Load())
+		}
+	}
+}
+
+func TestAPrivateAddressBesideAPublicOneIsNotDialled(t *testing.T) {
+	public := netip.MustParseAddr("8.8.8.8")
+	var private atomic.Int32
+	var dialled atomic.Int32
+	resolver := resolving(t, func() []netip.Addr { return []netip.Addr{public, netip.MustParseAddr("10.0.0.1")} })
+	p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []Secret{first}}, time.Now, "1", resolver,
+		func(to netip.AddrPort) error {
+			dialled.Add(1)
+			if to.Addr() != public {
+				private.Add(1)
+			}
+			return errors.New("no connection in tests")
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	if err := p.Publish("", message.NewMessage("evt-1", nil)); err == nil || private.Load() != 0 || dialled.Load() != 1 {
+		t.Errorf("%v, %d private of %d dials", err, private.Load(), dialled.Load())
+	}
+}
