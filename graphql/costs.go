@@ -13,6 +13,9 @@ func costs() (c generated.ComplexityRoot) {
 	c.Query.Tenants = func(node int, first int64, _, _, _, _, _ *string, _ *domain.Position) int { return pageOf(node, first) }
 	c.Query.Planes = func(node int, first int64, _, _ *string, _ *domain.Position) int { return pageOf(node, first) }
 	c.Query.Sagas = func(node int, first int64, _, _, _, _ *string, _ *domain.Position) int { return pageOf(node, first) }
+	c.Query.Sinks = func(node int, first int64, _ *string, _ *domain.Position) int { return pageOf(node, first) }
+	c.Sink.Parked = func(node int, first int64, _ *string) int { return pageOf(node, first) }
+	c.Sink.Deliveries = func(node int, first int64, _ *string) int { return pageOf(node, first) }
 	return c
 }
 

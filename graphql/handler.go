@@ -18,7 +18,7 @@ import (
 	"github.com/tenure-dev/tenure/graphql/generated"
 )
 
-// Config is what a Handler is made of. All ports are required.
+// Config is what a Handler is made of. All ports are required but Sinks.
 type Config struct {
 	Commands Commander
 	Sagas    Sagas
@@ -26,6 +26,7 @@ type Config struct {
 	Live     Live
 	Sealer   Sealer
 	Tokens   Tokens
+	Sinks    SinkReader // nil if no sinks are configured
 	Auth     Authenticator
 
 	Logger        *slog.Logger // slog.Default() if nil
@@ -55,6 +56,9 @@ func NewHandler(c Config) *Handler {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Sinks == nil {
+		c.Sinks = noSinks{}
 	}
 	if c.After == nil {
 		c.After = time.After

@@ -29,4 +29,9 @@ type (
 	Reads  = view.Reads
 	Live   = view.Live
 	Sealer = view.Sealer
+
+	SinkReader   = view.SinkReader
+	SinkStatus   = view.SinkStatus
+	SinkEvent    = view.SinkEvent
+	SinkDelivery = view.SinkDelivery
 )

@@ -12,11 +12,11 @@ import (
 type root struct{ Config }
 
 func (r *root) Mutation() generated.MutationResolver         { return mutation{r.Config} }
-func (r *root) Query() generated.QueryResolver               { return query{} }
+func (r *root) Query() generated.QueryResolver               { return query{r.Config} }
 func (r *root) Subscription() generated.SubscriptionResolver { return subscription{r.Config} }
 
 // query resolves the fields of Query. What atLeast asks for has been seen to by the operation's session.
-type query struct{}
+type query struct{ Config }
 
 func (query) Org(ctx context.Context, id string, _ *domain.Position) (*view.Org, error) {
 	return view.OrgByID(ctx, id)
@@ -58,4 +58,26 @@ func (query) Saga(ctx context.Context, id string, _ *domain.Position) (*view.Sag
 func (query) Sagas(ctx context.Context, first int64, after, tenantID, state, name *string, _ *domain.Position) (*view.SagaConnection, error) {
 	return view.Sagas(ctx, view.Page{First: first, After: after},
 		view.SagaFilter{Tenant: text(tenantID), State: word(state), Name: text(name)})
+}
+
+func (q query) Sink(ctx context.Context, name string, atLeast *domain.Position) (*view.Sink, error) {
+	if err := q.ofThisLog(atLeast); err != nil {
+		return nil, err
+	}
+	return view.SinkByName(ctx, q.Config.Sinks, name)
+}
+
+func (q query) Sinks(ctx context.Context, first int64, after *string, atLeast *domain.Position) (*view.SinkConnection, error) {
+	if err := q.ofThisLog(atLeast); err != nil {
+		return nil, err
+	}
+	return view.Sinks(ctx, q.Config.Sinks, view.Page{First: first, After: after})
+}
+
+// ofThisLog refuses a position of another log. Sinks have nothing to wait for.
+func (q query) ofThisLog(atLeast *domain.Position) error {
+	if atLeast == nil {
+		return nil
+	}
+	return view.CheckEpoch(q.Live, *atLeast)
 }

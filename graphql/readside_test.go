@@ -13,6 +13,7 @@ import (
 
 	"github.com/tenure-dev/tenure/domain"
 	"github.com/tenure-dev/tenure/domain/reservation"
+	"github.com/tenure-dev/tenure/domain/sink"
 	"github.com/tenure-dev/tenure/graphql/view"
 	"github.com/tenure-dev/tenure/projections"
 	"github.com/tenure-dev/tenure/projections/projectionstest"
@@ -42,7 +43,7 @@ func newReadSide(t *testing.T, l *tailedLog) *readSide {
 		r.tables[table.Name] = table
 	}
 	r.Group = projections.NewGroup(projections.Options{Owner: "test", Tables: readmodels.All(), Log: epoch, Source: l, Streams: l, Store: r.store,
-		Registry: domain.NewRegistry(append(readmodels.Catalogs(), reservation.Events)...), Clock: r.clock, Buffer: buffer,
+		Registry: domain.NewRegistry(append(readmodels.Catalogs(), reservation.Events, sink.Events)...), Clock: r.clock, Buffer: buffer,
 		Logger: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)

@@ -25,6 +25,7 @@ import (
 	"github.com/tenure-dev/tenure/domain/plane"
 	"github.com/tenure-dev/tenure/domain/reservation"
 	"github.com/tenure-dev/tenure/domain/saga"
+	"github.com/tenure-dev/tenure/domain/sink"
 	"github.com/tenure-dev/tenure/domain/tenant"
 	"github.com/tenure-dev/tenure/domain/tier"
 	"github.com/tenure-dev/tenure/graphql"
@@ -44,6 +45,7 @@ type rig struct {
 	bus   *commands.Bus
 	keys  *keyStore
 	read  *readSide
+	sinks *sinkSide
 	logs  *lockedBuffer
 	url   string
 	h     *graphql.Handler
@@ -55,20 +57,29 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	return newRigWith(t, func(*graphql.Config) {})
+}
+
+// newRigWith is a rig whose API is made of something else.
+func newRigWith(t *testing.T, change func(*graphql.Config)) *rig {
+	t.Helper()
 	r := &rig{t: t, log: newTailedLog(), keys: &keyStore{}, logs: &lockedBuffer{}, late: make(chan time.Time), waits: make(chan struct{}, 100)}
 	logger := slog.New(slog.NewTextHandler(r.logs, nil))
 	r.now = clockOf(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	bus, err := commands.New(commands.Config{Log: r.log, Facts: commands.Facts, Sealer: r.keys, HashKey: bytes.Repeat([]byte("k"), 32),
-		Aggregates: []domain.Aggregate{org.Aggregate, tier.Aggregate, tenant.Aggregate, plane.Aggregate, reservation.Aggregate, saga.Aggregate},
+		Aggregates: []domain.Aggregate{org.Aggregate, tier.Aggregate, tenant.Aggregate, plane.Aggregate, reservation.Aggregate, saga.Aggregate, sink.Aggregate},
 		Epoch:      epoch, Now: r.now, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.bus = bus
 	r.read = newReadSide(t, r.log)
-	r.h = graphql.NewHandler(graphql.Config{Commands: bus, Sagas: graphql.NamedSagas{States: bus, Names: []string{tenant.Onboarding, tenant.Suspension, tenant.Resumption, tenant.Offboarding}}, Reads: r.read, Live: r.read, Sealer: r.keys, Tokens: &tokens{},
+	r.sinks = &sinkSide{bus: bus}
+	config := graphql.Config{Commands: bus, Sagas: graphql.NamedSagas{States: bus, Names: []string{tenant.Onboarding, tenant.Suspension, tenant.Resumption, tenant.Offboarding}}, Reads: r.read, Live: r.read, Sealer: r.keys, Tokens: &tokens{}, Sinks: r.sinks,
 		Auth: graphql.StaticToken(token, "operator"), Logger: logger, Introspection: true,
-		After: func(time.Duration) <-chan time.Time { r.waits <- struct{}{}; return r.late }})
+		After: func(time.Duration) <-chan time.Time { r.waits <- struct{}{}; return r.late }}
+	change(&config)
+	r.h = graphql.NewHandler(config)
 	server := httptest.NewServer(r.h)
 	r.url = server.URL
 	t.Cleanup(func() {

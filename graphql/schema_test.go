@@ -95,7 +95,7 @@ func TestEveryMutationIsOfTheSameShape(t *testing.T) {
 			}
 		}
 		for _, f := range input {
-			id := strings.HasSuffix(f.Name, "Id") && f.Name != "parentId" || f.Name == "tierKey" || f.Name == "idempotencyKey" ||
+			id := strings.HasSuffix(f.Name, "Id") && f.Name != "parentId" || f.Name == "tierKey" || f.Name == "sink" || f.Name == "idempotencyKey" ||
 				upper == "RequestTenant" && f.Name == "slug" || upper == "RenameOrg" && f.Name == "name"
 			if f.Type.NonNull != id {
 				t.Errorf("%s.%s is %s", upper, f.Name, f.Type)

@@ -15,6 +15,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/introspection"
 	"github.com/tenure-dev/tenure/domain"
+	"github.com/tenure-dev/tenure/domain/sink"
 	"github.com/tenure-dev/tenure/graphql/view"
 	"github.com/tenure-dev/tenure/projections/readmodels"
 	gqlparser "github.com/vektah/gqlparser/v2"
@@ -94,11 +95,14 @@ type ComplexityRoot struct {
 		CreateJoinToken func(childComplexity int, input CreateJoinTokenInput) int
 		DeprecateTier   func(childComplexity int, input DeprecateTierInput) int
 		OffboardTenant  func(childComplexity int, input OffboardTenantInput) int
+		PauseSink       func(childComplexity int, input PauseSinkInput) int
 		PublishTier     func(childComplexity int, input PublishTierInput) int
+		RedeliverSink   func(childComplexity int, input RedeliverSinkInput) int
 		RegisterOrg     func(childComplexity int, input RegisterOrgInput) int
 		RegisterPlane   func(childComplexity int, input RegisterPlaneInput) int
 		RenameOrg       func(childComplexity int, input RenameOrgInput) int
 		RequestTenant   func(childComplexity int, input RequestTenantInput) int
+		ResumeSink      func(childComplexity int, input ResumeSinkInput) int
 		ResumeTenant    func(childComplexity int, input ResumeTenantInput) int
 		RetrySaga       func(childComplexity int, input RetrySagaInput) int
 		SuspendTenant   func(childComplexity int, input SuspendTenantInput) int
@@ -140,6 +144,32 @@ type ComplexityRoot struct {
 		HasNextPage     func(childComplexity int) int
 		HasPreviousPage func(childComplexity int) int
 		StartCursor     func(childComplexity int) int
+	}
+
+	ParkedEvent struct {
+		Attempts func(childComplexity int) int
+		Code     func(childComplexity int) int
+		EventID  func(childComplexity int) int
+		Revision func(childComplexity int) int
+		Stream   func(childComplexity int) int
+	}
+
+	ParkedEventConnection struct {
+		Edges    func(childComplexity int) int
+		Nodes    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
+	}
+
+	ParkedEventEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	PauseSinkPayload struct {
+		Position   func(childComplexity int) int
+		Repeated   func(childComplexity int) int
+		Sink       func(childComplexity int) int
+		UserErrors func(childComplexity int) int
 	}
 
 	Plane struct {
@@ -184,10 +214,20 @@ type ComplexityRoot struct {
 		Planes  func(childComplexity int, first int64, after *string, region *string, atLeast *domain.Position) int
 		Saga    func(childComplexity int, id string, atLeast *domain.Position) int
 		Sagas   func(childComplexity int, first int64, after *string, tenantID *string, state *string, name *string, atLeast *domain.Position) int
+		Sink    func(childComplexity int, name string, atLeast *domain.Position) int
+		Sinks   func(childComplexity int, first int64, after *string, atLeast *domain.Position) int
 		Tenant  func(childComplexity int, id string, atLeast *domain.Position) int
 		Tenants func(childComplexity int, first int64, after *string, orgID *string, planeID *string, phase *string, slug *string, atLeast *domain.Position) int
 		Tier    func(childComplexity int, key string, atLeast *domain.Position) int
 		Tiers   func(childComplexity int, first int64, after *string, atLeast *domain.Position) int
+	}
+
+	RedeliverSinkPayload struct {
+		Position     func(childComplexity int) int
+		RedeliveryID func(childComplexity int) int
+		Repeated     func(childComplexity int) int
+		Sink         func(childComplexity int) int
+		UserErrors   func(childComplexity int) int
 	}
 
 	RegisterOrgPayload struct {
@@ -221,6 +261,13 @@ type ComplexityRoot struct {
 		Repeated   func(childComplexity int) int
 		Saga       func(childComplexity int) int
 		Tenant     func(childComplexity int) int
+		UserErrors func(childComplexity int) int
+	}
+
+	ResumeSinkPayload struct {
+		Position   func(childComplexity int) int
+		Repeated   func(childComplexity int) int
+		Sink       func(childComplexity int) int
 		UserErrors func(childComplexity int) int
 	}
 
@@ -272,6 +319,67 @@ type ComplexityRoot struct {
 		Name       func(childComplexity int) int
 		StartedAt  func(childComplexity int) int
 		State      func(childComplexity int) int
+	}
+
+	Sink struct {
+		Deliveries       func(childComplexity int, first int64, after *string) int
+		FailingSince     func(childComplexity int) int
+		ID               func(childComplexity int) int
+		InFlight         func(childComplexity int) int
+		LagEvents        func(childComplexity int) int
+		LagSeconds       func(childComplexity int) int
+		LastFailureCode  func(childComplexity int) int
+		LastSuccess      func(childComplexity int) int
+		Name             func(childComplexity int) int
+		Oldest           func(childComplexity int) int
+		OpenRedeliveries func(childComplexity int) int
+		Parked           func(childComplexity int, first int64, after *string) int
+		ParkedCount      func(childComplexity int) int
+		Phase            func(childComplexity int) int
+		Revision         func(childComplexity int) int
+		Running          func(childComplexity int) int
+		Target           func(childComplexity int) int
+	}
+
+	SinkConnection struct {
+		Edges    func(childComplexity int) int
+		Nodes    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
+	}
+
+	SinkDelivery struct {
+		Attempt   func(childComplexity int) int
+		Code      func(childComplexity int) int
+		EventID   func(childComplexity int) int
+		Outcome   func(childComplexity int) int
+		Revision  func(childComplexity int) int
+		StartedAt func(childComplexity int) int
+		Status    func(childComplexity int) int
+		Stream    func(childComplexity int) int
+		TookMs    func(childComplexity int) int
+		Type      func(childComplexity int) int
+	}
+
+	SinkDeliveryConnection struct {
+		Edges    func(childComplexity int) int
+		Nodes    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
+	}
+
+	SinkDeliveryEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	SinkEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	SinkEvent struct {
+		EventID  func(childComplexity int) int
+		Revision func(childComplexity int) int
+		Stream   func(childComplexity int) int
 	}
 
 	Subscription struct {
@@ -401,6 +509,9 @@ type MutationResolver interface {
 	CreateJoinToken(ctx context.Context, input CreateJoinTokenInput) (*view.TokenPayload, error)
 	RetrySaga(ctx context.Context, input RetrySagaInput) (*view.SagaPayload, error)
 	CancelSaga(ctx context.Context, input CancelSagaInput) (*view.SagaPayload, error)
+	PauseSink(ctx context.Context, input PauseSinkInput) (*view.SinkPayload, error)
+	ResumeSink(ctx context.Context, input ResumeSinkInput) (*view.SinkPayload, error)
+	RedeliverSink(ctx context.Context, input RedeliverSinkInput) (*view.RedeliveryPayload, error)
 }
 type QueryResolver interface {
 	Org(ctx context.Context, id string, atLeast *domain.Position) (*view.Org, error)
@@ -413,6 +524,8 @@ type QueryResolver interface {
 	Planes(ctx context.Context, first int64, after *string, region *string, atLeast *domain.Position) (*view.Connection[view.Plane], error)
 	Saga(ctx context.Context, id string, atLeast *domain.Position) (*view.Saga, error)
 	Sagas(ctx context.Context, first int64, after *string, tenantID *string, state *string, name *string, atLeast *domain.Position) (*view.Connection[view.Saga], error)
+	Sink(ctx context.Context, name string, atLeast *domain.Position) (*view.Sink, error)
+	Sinks(ctx context.Context, first int64, after *string, atLeast *domain.Position) (*view.Connection[view.Sink], error)
 }
 type SubscriptionResolver interface {
 	TenantChanged(ctx context.Context, id string) (<-chan *view.Tenant, error)
@@ -661,6 +774,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.OffboardTenant(childComplexity, args["input"].(OffboardTenantInput)), true
+	case "Mutation.pauseSink":
+		if e.ComplexityRoot.Mutation.PauseSink == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_pauseSink_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.PauseSink(childComplexity, args["input"].(PauseSinkInput)), true
 	case "Mutation.publishTier":
 		if e.ComplexityRoot.Mutation.PublishTier == nil {
 			break
@@ -672,6 +796,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.PublishTier(childComplexity, args["input"].(PublishTierInput)), true
+	case "Mutation.redeliverSink":
+		if e.ComplexityRoot.Mutation.RedeliverSink == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_redeliverSink_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RedeliverSink(childComplexity, args["input"].(RedeliverSinkInput)), true
 	case "Mutation.registerOrg":
 		if e.ComplexityRoot.Mutation.RegisterOrg == nil {
 			break
@@ -716,6 +851,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RequestTenant(childComplexity, args["input"].(RequestTenantInput)), true
+	case "Mutation.resumeSink":
+		if e.ComplexityRoot.Mutation.ResumeSink == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_resumeSink_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ResumeSink(childComplexity, args["input"].(ResumeSinkInput)), true
 	case "Mutation.resumeTenant":
 		if e.ComplexityRoot.Mutation.ResumeTenant == nil {
 			break
@@ -897,6 +1043,94 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PageInfo.StartCursor(childComplexity), true
+
+	case "ParkedEvent.attempts":
+		if e.ComplexityRoot.ParkedEvent.Attempts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEvent.Attempts(childComplexity), true
+	case "ParkedEvent.code":
+		if e.ComplexityRoot.ParkedEvent.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEvent.Code(childComplexity), true
+	case "ParkedEvent.eventId":
+		if e.ComplexityRoot.ParkedEvent.EventID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEvent.EventID(childComplexity), true
+	case "ParkedEvent.revision":
+		if e.ComplexityRoot.ParkedEvent.Revision == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEvent.Revision(childComplexity), true
+	case "ParkedEvent.stream":
+		if e.ComplexityRoot.ParkedEvent.Stream == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEvent.Stream(childComplexity), true
+
+	case "ParkedEventConnection.edges":
+		if e.ComplexityRoot.ParkedEventConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEventConnection.Edges(childComplexity), true
+	case "ParkedEventConnection.nodes":
+		if e.ComplexityRoot.ParkedEventConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEventConnection.Nodes(childComplexity), true
+	case "ParkedEventConnection.pageInfo":
+		if e.ComplexityRoot.ParkedEventConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEventConnection.PageInfo(childComplexity), true
+
+	case "ParkedEventEdge.cursor":
+		if e.ComplexityRoot.ParkedEventEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEventEdge.Cursor(childComplexity), true
+	case "ParkedEventEdge.node":
+		if e.ComplexityRoot.ParkedEventEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ParkedEventEdge.Node(childComplexity), true
+
+	case "PauseSinkPayload.position":
+		if e.ComplexityRoot.PauseSinkPayload.Position == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PauseSinkPayload.Position(childComplexity), true
+	case "PauseSinkPayload.repeated":
+		if e.ComplexityRoot.PauseSinkPayload.Repeated == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PauseSinkPayload.Repeated(childComplexity), true
+	case "PauseSinkPayload.sink":
+		if e.ComplexityRoot.PauseSinkPayload.Sink == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PauseSinkPayload.Sink(childComplexity), true
+	case "PauseSinkPayload.userErrors":
+		if e.ComplexityRoot.PauseSinkPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PauseSinkPayload.UserErrors(childComplexity), true
 
 	case "Plane.account":
 		if e.ComplexityRoot.Plane.Account == nil {
@@ -1106,6 +1340,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Sagas(childComplexity, args["first"].(int64), args["after"].(*string), args["tenantId"].(*string), args["state"].(*string), args["name"].(*string), args["atLeast"].(*domain.Position)), true
+	case "Query.sink":
+		if e.ComplexityRoot.Query.Sink == nil {
+			break
+		}
+
+		args, err := ec.field_Query_sink_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Sink(childComplexity, args["name"].(string), args["atLeast"].(*domain.Position)), true
+	case "Query.sinks":
+		if e.ComplexityRoot.Query.Sinks == nil {
+			break
+		}
+
+		args, err := ec.field_Query_sinks_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Sinks(childComplexity, args["first"].(int64), args["after"].(*string), args["atLeast"].(*domain.Position)), true
 	case "Query.tenant":
 		if e.ComplexityRoot.Query.Tenant == nil {
 			break
@@ -1150,6 +1406,37 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Tiers(childComplexity, args["first"].(int64), args["after"].(*string), args["atLeast"].(*domain.Position)), true
+
+	case "RedeliverSinkPayload.position":
+		if e.ComplexityRoot.RedeliverSinkPayload.Position == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedeliverSinkPayload.Position(childComplexity), true
+	case "RedeliverSinkPayload.redeliveryId":
+		if e.ComplexityRoot.RedeliverSinkPayload.RedeliveryID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedeliverSinkPayload.RedeliveryID(childComplexity), true
+	case "RedeliverSinkPayload.repeated":
+		if e.ComplexityRoot.RedeliverSinkPayload.Repeated == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedeliverSinkPayload.Repeated(childComplexity), true
+	case "RedeliverSinkPayload.sink":
+		if e.ComplexityRoot.RedeliverSinkPayload.Sink == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedeliverSinkPayload.Sink(childComplexity), true
+	case "RedeliverSinkPayload.userErrors":
+		if e.ComplexityRoot.RedeliverSinkPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RedeliverSinkPayload.UserErrors(childComplexity), true
 
 	case "RegisterOrgPayload.org":
 		if e.ComplexityRoot.RegisterOrgPayload.Org == nil {
@@ -1269,6 +1556,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RequestTenantPayload.UserErrors(childComplexity), true
+
+	case "ResumeSinkPayload.position":
+		if e.ComplexityRoot.ResumeSinkPayload.Position == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ResumeSinkPayload.Position(childComplexity), true
+	case "ResumeSinkPayload.repeated":
+		if e.ComplexityRoot.ResumeSinkPayload.Repeated == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ResumeSinkPayload.Repeated(childComplexity), true
+	case "ResumeSinkPayload.sink":
+		if e.ComplexityRoot.ResumeSinkPayload.Sink == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ResumeSinkPayload.Sink(childComplexity), true
+	case "ResumeSinkPayload.userErrors":
+		if e.ComplexityRoot.ResumeSinkPayload.UserErrors == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ResumeSinkPayload.UserErrors(childComplexity), true
 
 	case "ResumeTenantPayload.position":
 		if e.ComplexityRoot.ResumeTenantPayload.Position == nil {
@@ -1467,6 +1779,263 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.SagaStep.State(childComplexity), true
+
+	case "Sink.deliveries":
+		if e.ComplexityRoot.Sink.Deliveries == nil {
+			break
+		}
+
+		args, err := ec.field_Sink_deliveries_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Sink.Deliveries(childComplexity, args["first"].(int64), args["after"].(*string)), true
+	case "Sink.failingSince":
+		if e.ComplexityRoot.Sink.FailingSince == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.FailingSince(childComplexity), true
+	case "Sink.id":
+		if e.ComplexityRoot.Sink.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.ID(childComplexity), true
+	case "Sink.inFlight":
+		if e.ComplexityRoot.Sink.InFlight == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.InFlight(childComplexity), true
+	case "Sink.lagEvents":
+		if e.ComplexityRoot.Sink.LagEvents == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.LagEvents(childComplexity), true
+	case "Sink.lagSeconds":
+		if e.ComplexityRoot.Sink.LagSeconds == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.LagSeconds(childComplexity), true
+	case "Sink.lastFailureCode":
+		if e.ComplexityRoot.Sink.LastFailureCode == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.LastFailureCode(childComplexity), true
+	case "Sink.lastSuccess":
+		if e.ComplexityRoot.Sink.LastSuccess == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.LastSuccess(childComplexity), true
+	case "Sink.name":
+		if e.ComplexityRoot.Sink.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.Name(childComplexity), true
+	case "Sink.oldest":
+		if e.ComplexityRoot.Sink.Oldest == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.Oldest(childComplexity), true
+	case "Sink.openRedeliveries":
+		if e.ComplexityRoot.Sink.OpenRedeliveries == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.OpenRedeliveries(childComplexity), true
+	case "Sink.parked":
+		if e.ComplexityRoot.Sink.Parked == nil {
+			break
+		}
+
+		args, err := ec.field_Sink_parked_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Sink.Parked(childComplexity, args["first"].(int64), args["after"].(*string)), true
+	case "Sink.parkedCount":
+		if e.ComplexityRoot.Sink.ParkedCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.ParkedCount(childComplexity), true
+	case "Sink.phase":
+		if e.ComplexityRoot.Sink.Phase == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.Phase(childComplexity), true
+	case "Sink.revision":
+		if e.ComplexityRoot.Sink.Revision == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.Revision(childComplexity), true
+	case "Sink.running":
+		if e.ComplexityRoot.Sink.Running == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.Running(childComplexity), true
+	case "Sink.target":
+		if e.ComplexityRoot.Sink.Target == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.Target(childComplexity), true
+
+	case "SinkConnection.edges":
+		if e.ComplexityRoot.SinkConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkConnection.Edges(childComplexity), true
+	case "SinkConnection.nodes":
+		if e.ComplexityRoot.SinkConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkConnection.Nodes(childComplexity), true
+	case "SinkConnection.pageInfo":
+		if e.ComplexityRoot.SinkConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkConnection.PageInfo(childComplexity), true
+
+	case "SinkDelivery.attempt":
+		if e.ComplexityRoot.SinkDelivery.Attempt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.Attempt(childComplexity), true
+	case "SinkDelivery.code":
+		if e.ComplexityRoot.SinkDelivery.Code == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.Code(childComplexity), true
+	case "SinkDelivery.eventId":
+		if e.ComplexityRoot.SinkDelivery.EventID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.EventID(childComplexity), true
+	case "SinkDelivery.outcome":
+		if e.ComplexityRoot.SinkDelivery.Outcome == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.Outcome(childComplexity), true
+	case "SinkDelivery.revision":
+		if e.ComplexityRoot.SinkDelivery.Revision == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.Revision(childComplexity), true
+	case "SinkDelivery.startedAt":
+		if e.ComplexityRoot.SinkDelivery.StartedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.StartedAt(childComplexity), true
+	case "SinkDelivery.status":
+		if e.ComplexityRoot.SinkDelivery.Status == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.Status(childComplexity), true
+	case "SinkDelivery.stream":
+		if e.ComplexityRoot.SinkDelivery.Stream == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.Stream(childComplexity), true
+	case "SinkDelivery.tookMs":
+		if e.ComplexityRoot.SinkDelivery.TookMs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.TookMs(childComplexity), true
+	case "SinkDelivery.type":
+		if e.ComplexityRoot.SinkDelivery.Type == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDelivery.Type(childComplexity), true
+
+	case "SinkDeliveryConnection.edges":
+		if e.ComplexityRoot.SinkDeliveryConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDeliveryConnection.Edges(childComplexity), true
+	case "SinkDeliveryConnection.nodes":
+		if e.ComplexityRoot.SinkDeliveryConnection.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDeliveryConnection.Nodes(childComplexity), true
+	case "SinkDeliveryConnection.pageInfo":
+		if e.ComplexityRoot.SinkDeliveryConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDeliveryConnection.PageInfo(childComplexity), true
+
+	case "SinkDeliveryEdge.cursor":
+		if e.ComplexityRoot.SinkDeliveryEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDeliveryEdge.Cursor(childComplexity), true
+	case "SinkDeliveryEdge.node":
+		if e.ComplexityRoot.SinkDeliveryEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkDeliveryEdge.Node(childComplexity), true
+
+	case "SinkEdge.cursor":
+		if e.ComplexityRoot.SinkEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkEdge.Cursor(childComplexity), true
+	case "SinkEdge.node":
+		if e.ComplexityRoot.SinkEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkEdge.Node(childComplexity), true
+
+	case "SinkEvent.eventId":
+		if e.ComplexityRoot.SinkEvent.EventID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkEvent.EventID(childComplexity), true
+	case "SinkEvent.revision":
+		if e.ComplexityRoot.SinkEvent.Revision == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkEvent.Revision(childComplexity), true
+	case "SinkEvent.stream":
+		if e.ComplexityRoot.SinkEvent.Stream == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SinkEvent.Stream(childComplexity), true
 
 	case "Subscription.sagaChanged":
 		if e.ComplexityRoot.Subscription.SagaChanged == nil {
@@ -1913,13 +2482,18 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputDeprecateTierInput,
 		ec.unmarshalInputLabelInput,
 		ec.unmarshalInputOffboardTenantInput,
+		ec.unmarshalInputPauseSinkInput,
 		ec.unmarshalInputPublishTierInput,
+		ec.unmarshalInputRedeliverSinkInput,
 		ec.unmarshalInputRegisterOrgInput,
 		ec.unmarshalInputRegisterPlaneInput,
 		ec.unmarshalInputRenameOrgInput,
 		ec.unmarshalInputRequestTenantInput,
+		ec.unmarshalInputResumeSinkInput,
 		ec.unmarshalInputResumeTenantInput,
 		ec.unmarshalInputRetrySagaInput,
+		ec.unmarshalInputSinkPlaceInput,
+		ec.unmarshalInputSinkRangeInput,
 		ec.unmarshalInputSuspendTenantInput,
 		ec.unmarshalInputSuspensionCauseInput,
 		ec.unmarshalInputUncordonPlaneInput,
@@ -2537,7 +3111,7 @@ type CancelSagaPayload {
 `, BuiltIn: false},
 	{Name: "../schema/schema.graphqls", Input: `"""
 The control plane's queries. Each query operation reads one snapshot of the read models: everything in one answer is as of
-one position of the log, which the answer names in ` + "`" + `extensions.position` + "`" + `.
+one position of the log, which the answer names in ` + "`" + `extensions.position` + "`" + `. Sinks alone are as of the moment of asking.
 
 ` + "`" + `atLeast` + "`" + ` asks for a snapshot that holds everything up to that position, such as the ` + "`" + `position` + "`" + ` that a mutation answered.
 The query waits for it up to 2 seconds and then fails with the code ` + "`" + `PROJECTION_LAGGING` + "`" + ` and ` + "`" + `retryAfterMs` + "`" + `; it is never
@@ -2648,6 +3222,23 @@ type Query {
     "Read as of this position or later."
     atLeast: Position
   ): SagaConnection!
+
+  "One sink as of this moment; null if none of that name is configured."
+  sink(
+    "As its configuration calls it."
+    name: ID!
+    "Nothing to wait for: a sink holds every change that was answered before. A position of another epoch is refused."
+    atLeast: Position
+  ): Sink
+  "The sinks that are configured, as of this moment, in the order of their names."
+  sinks(
+    "At most this many, 1 to 200."
+    first: Int! = 50
+    "Those behind this cursor."
+    after: String
+    "Nothing to wait for: a sink holds every change that was answered before. A position of another epoch is refused."
+    atLeast: Position
+  ): SinkConnection!
 }
 
 """
@@ -2703,6 +3294,13 @@ type Mutation {
   retrySaga(input: RetrySagaInput!): RetrySagaPayload
   "Turns a saga back: what it has done is undone. Refused once it has asked for what is never undone."
   cancelSaga(input: CancelSagaInput!): CancelSagaPayload
+
+  "Stops the deliveries of a sink until it is resumed. Nothing is lost."
+  pauseSink(input: PauseSinkInput!): PauseSinkPayload
+  "Lets a paused or disabled sink go on from where it stopped."
+  resumeSink(input: ResumeSinkInput!): ResumeSinkPayload
+  "Asks a sink for events once more, under the ids that they have. While it is paused or disabled this waits."
+  redeliverSink(input: RedeliverSinkInput!): RedeliverSinkPayload
 }
 
 """
@@ -2767,6 +3365,287 @@ type PageInfo {
   startCursor: String
   "The last cursor of this page, for ` + "`" + `after` + "`" + `; null if it is empty."
   endCursor: String
+}
+`, BuiltIn: false},
+	{Name: "../schema/sink.graphqls", Input: `"""
+A sink sends chosen events of the log to another system, as its configuration says. It is answered as of this moment, by the
+process that was asked, and is no part of the read models' snapshot.
+"""
+type Sink {
+  "The name: a sink has no other id."
+  id: ID!
+  "As its configuration calls it: 3 to 40 of a-z, 0-9 and dash."
+  name: ID!
+  "What kind of system it sends to."
+  target: SinkTarget!
+  "Where it stands in its life."
+  phase: SinkPhase!
+  "Whether the process that answers is the one that sends at this moment. What it alone knows is null otherwise."
+  running: Boolean!
+  "How many events it wants that are neither delivered nor parked."
+  lagEvents: Int
+  "How old the oldest of those is, in seconds; 0 if there are none."
+  lagSeconds: Float
+  "How many events are being delivered at this moment."
+  inFlight: Int
+  "When an event was last delivered; null if none was since the process began to send."
+  lastSuccess: Time
+  "Code of the last failed delivery, such as timeout; null if none failed since the process began to send."
+  lastFailureCode: String
+  "The first failure since the last success; null if the last delivery succeeded."
+  failingSince: Time
+  "The oldest event that it wants and that is neither delivered nor parked, once it has been read."
+  oldest: SinkEvent
+  "How many events are parked."
+  parkedCount: Int!
+  "The events that were set aside after their last attempt, in the order of stream and revision."
+  parked(
+    "At most this many, 1 to 200."
+    first: Int! = 50
+    "Those behind this cursor."
+    after: String
+  ): ParkedEventConnection!
+  "How many redeliveries were asked for and are not finished."
+  openRedeliveries: Int!
+  "The log of deliveries, the newest first; null, with an error, while it cannot be read."
+  deliveries(
+    "At most this many, 1 to 200."
+    first: Int! = 50
+    "Those behind this cursor, which are older."
+    after: String
+  ): SinkDeliveryConnection
+  "Counts what was decided about this sink from 0, parked events included, -1 before the first; for ` + "`" + `expectedRevision` + "`" + `."
+  revision: Int!
+}
+
+"Where a sink stands in its life."
+enum SinkPhase {
+  "It delivers."
+  active
+  "An operator stopped it. Nothing is lost: resumed, it goes on from where it stopped."
+  paused
+  "It stopped by itself: it failed for too long, or its receiver is gone. Nothing is lost: resumed, it goes on from where it stopped."
+  disabled
+}
+
+"What a sink sends to."
+enum SinkTarget {
+  "A URL, by POST."
+  webhook
+  "NATS JetStream."
+  nats
+  "Kafka."
+  kafka
+  "An AMQP broker."
+  amqp
+  "A table of Postgres."
+  postgres
+}
+
+"An event of the log, by its place and its id."
+type SinkEvent {
+  "Such as tenant-ten_…"
+  stream: String!
+  "Its place in the stream, from 0."
+  revision: Int!
+  "UUID."
+  eventId: ID!
+}
+
+"An event that was set aside after its last attempt; those behind it in its stream went on."
+type ParkedEvent {
+  "Such as tenant-ten_…"
+  stream: String!
+  "Its place in the stream, from 0."
+  revision: Int!
+  "UUID."
+  eventId: ID!
+  "How often it was attempted."
+  attempts: Int!
+  "Why the last attempt failed: a word such as timeout."
+  code: String!
+}
+
+"One attempt to deliver an event. The log of deliveries is kept for a while only, and under great load some may be missing."
+type SinkDelivery {
+  "The event's UUID, which the receiver gets as the CloudEvent's id."
+  eventId: ID!
+  "Of the event, such as tenant.requested."
+  type: String!
+  "Such as tenant-ten_…"
+  stream: String!
+  "Its place in the stream, from 0."
+  revision: Int!
+  "Counts the attempts at this event from 1."
+  attempt: Int!
+  "When it began."
+  startedAt: Time!
+  "How long it took, in milliseconds."
+  tookMs: Int!
+  "What became of it."
+  outcome: SinkOutcome!
+  "The status of HTTP; null where none was answered."
+  status: Int
+  "Why it failed: a word such as timeout; null if it was delivered."
+  code: String
+}
+
+"What became of an attempt to deliver."
+enum SinkOutcome {
+  "The receiver has taken the event."
+  delivered
+  "It is attempted again."
+  failed
+  "It was the last attempt: the event is parked."
+  parked
+}
+
+"A page of sinks."
+type SinkConnection {
+  "The objects of this page, each with its cursor."
+  edges: [SinkEdge!]!
+  "The objects of this page."
+  nodes: [Sink!]!
+  "Where the page stands."
+  pageInfo: PageInfo!
+}
+
+"A sink in a page."
+type SinkEdge {
+  "The object."
+  node: Sink!
+  "The place behind this object, for ` + "`" + `after` + "`" + `."
+  cursor: String!
+}
+
+"A page of parked events."
+type ParkedEventConnection {
+  "The objects of this page, each with its cursor."
+  edges: [ParkedEventEdge!]!
+  "The objects of this page."
+  nodes: [ParkedEvent!]!
+  "Where the page stands."
+  pageInfo: PageInfo!
+}
+
+"A parked event in a page."
+type ParkedEventEdge {
+  "The object."
+  node: ParkedEvent!
+  "The place behind this object, for ` + "`" + `after` + "`" + `."
+  cursor: String!
+}
+
+"A page of the log of deliveries."
+type SinkDeliveryConnection {
+  "The objects of this page, each with its cursor."
+  edges: [SinkDeliveryEdge!]!
+  "The objects of this page."
+  nodes: [SinkDelivery!]!
+  "Where the page stands."
+  pageInfo: PageInfo!
+}
+
+"A delivery in a page."
+type SinkDeliveryEdge {
+  "The object."
+  node: SinkDelivery!
+  "The place behind this object, for ` + "`" + `after` + "`" + `."
+  cursor: String!
+}
+
+"For ` + "`" + `pauseSink` + "`" + `."
+input PauseSinkInput {
+  "The name of a sink that is configured."
+  sink: ID!
+  "Up to 2000 bytes for the record, which is kept encrypted."
+  reason: String
+  "The revision that the sink must be at."
+  expectedRevision: Int
+  "1 to 128 of A-Z, a-z, 0-9 and . _ : - and remembered for 7 days."
+  idempotencyKey: String!
+}
+
+"For ` + "`" + `resumeSink` + "`" + `."
+input ResumeSinkInput {
+  "The name of a sink that is configured."
+  sink: ID!
+  "Up to 2000 bytes for the record, which is kept encrypted."
+  reason: String
+  "The revision that the sink must be at."
+  expectedRevision: Int
+  "1 to 128 of A-Z, a-z, 0-9 and . _ : - and remembered for 7 days."
+  idempotencyKey: String!
+}
+
+"For ` + "`" + `redeliverSink` + "`" + `: exactly one of ` + "`" + `event` + "`" + `, ` + "`" + `range` + "`" + ` and ` + "`" + `allParked` + "`" + ` must be given."
+input RedeliverSinkInput {
+  "The name of a sink that is configured."
+  sink: ID!
+  "This event alone."
+  event: SinkPlaceInput
+  "All events that the sink wants between two places of the log."
+  range: SinkRangeInput
+  "If true: all events that are parked. If false, it counts as left out."
+  allParked: Boolean
+  "The revision that the sink must be at."
+  expectedRevision: Int
+  "1 to 128 of A-Z, a-z, 0-9 and . _ : - and remembered for 7 days."
+  idempotencyKey: String!
+}
+
+"Names one event of the log."
+input SinkPlaceInput {
+  "1 to 512 bytes, such as tenant-ten_…"
+  stream: String!
+  "Its place in the stream, from 0."
+  revision: Int!
+}
+
+"A part of the log, in the order of the log. Both ends belong to it, and may be of different streams."
+input SinkRangeInput {
+  "The first event."
+  from: SinkPlaceInput!
+  "The last event."
+  to: SinkPlaceInput!
+}
+
+"The answer to ` + "`" + `pauseSink` + "`" + `."
+type PauseSinkPayload {
+  "The sink as of the change or later."
+  sink: Sink
+  "Where the change stands in the log."
+  position: Position
+  "Whether this is what an earlier mutation with this key did."
+  repeated: Boolean!
+  "What the caller can mend; empty if the mutation was carried out."
+  userErrors: [UserError!]!
+}
+
+"The answer to ` + "`" + `resumeSink` + "`" + `."
+type ResumeSinkPayload {
+  "The sink as of the change or later."
+  sink: Sink
+  "Where the change stands in the log."
+  position: Position
+  "Whether this is what an earlier mutation with this key did."
+  repeated: Boolean!
+  "What the caller can mend; empty if the mutation was carried out."
+  userErrors: [UserError!]!
+}
+
+"The answer to ` + "`" + `redeliverSink` + "`" + `."
+type RedeliverSinkPayload {
+  "The sink as of the change or later."
+  sink: Sink
+  "UUID of the redelivery, under which the log tells its end; null where nothing is parked, or the same is open already."
+  redeliveryId: ID
+  "Where the change stands in the log."
+  position: Position
+  "Whether this is what an earlier mutation with this key did."
+  repeated: Boolean!
+  "What the caller can mend; empty if the mutation was carried out."
+  userErrors: [UserError!]!
 }
 `, BuiltIn: false},
 	{Name: "../schema/tenant.graphqls", Input: `"A customer's own instance of the product, on one data plane."
@@ -3310,6 +4189,58 @@ func (ec *executionContext) childFields_PageInfo(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type PageInfo", field.Name)
 }
 
+func (ec *executionContext) childFields_ParkedEvent(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "stream":
+		return ec.fieldContext_ParkedEvent_stream(ctx, field)
+	case "revision":
+		return ec.fieldContext_ParkedEvent_revision(ctx, field)
+	case "eventId":
+		return ec.fieldContext_ParkedEvent_eventId(ctx, field)
+	case "attempts":
+		return ec.fieldContext_ParkedEvent_attempts(ctx, field)
+	case "code":
+		return ec.fieldContext_ParkedEvent_code(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ParkedEvent", field.Name)
+}
+
+func (ec *executionContext) childFields_ParkedEventConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ParkedEventConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ParkedEventConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ParkedEventConnection_pageInfo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ParkedEventConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ParkedEventEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_ParkedEventEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_ParkedEventEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ParkedEventEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_PauseSinkPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "sink":
+		return ec.fieldContext_PauseSinkPayload_sink(ctx, field)
+	case "position":
+		return ec.fieldContext_PauseSinkPayload_position(ctx, field)
+	case "repeated":
+		return ec.fieldContext_PauseSinkPayload_repeated(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_PauseSinkPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PauseSinkPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Plane(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -3380,6 +4311,22 @@ func (ec *executionContext) childFields_PublishTierPayload(ctx context.Context, 
 	return nil, fmt.Errorf("no field named %q was found under type PublishTierPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_RedeliverSinkPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "sink":
+		return ec.fieldContext_RedeliverSinkPayload_sink(ctx, field)
+	case "redeliveryId":
+		return ec.fieldContext_RedeliverSinkPayload_redeliveryId(ctx, field)
+	case "position":
+		return ec.fieldContext_RedeliverSinkPayload_position(ctx, field)
+	case "repeated":
+		return ec.fieldContext_RedeliverSinkPayload_repeated(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_RedeliverSinkPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RedeliverSinkPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_RegisterOrgPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "org":
@@ -3446,6 +4393,20 @@ func (ec *executionContext) childFields_RequestTenantPayload(ctx context.Context
 		return ec.fieldContext_RequestTenantPayload_userErrors(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RequestTenantPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ResumeSinkPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "sink":
+		return ec.fieldContext_ResumeSinkPayload_sink(ctx, field)
+	case "position":
+		return ec.fieldContext_ResumeSinkPayload_position(ctx, field)
+	case "repeated":
+		return ec.fieldContext_ResumeSinkPayload_repeated(ctx, field)
+	case "userErrors":
+		return ec.fieldContext_ResumeSinkPayload_userErrors(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ResumeSinkPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_ResumeTenantPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3546,6 +4507,128 @@ func (ec *executionContext) childFields_SagaStep(ctx context.Context, field grap
 		return ec.fieldContext_SagaStep_lastError(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type SagaStep", field.Name)
+}
+
+func (ec *executionContext) childFields_Sink(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Sink_id(ctx, field)
+	case "name":
+		return ec.fieldContext_Sink_name(ctx, field)
+	case "target":
+		return ec.fieldContext_Sink_target(ctx, field)
+	case "phase":
+		return ec.fieldContext_Sink_phase(ctx, field)
+	case "running":
+		return ec.fieldContext_Sink_running(ctx, field)
+	case "lagEvents":
+		return ec.fieldContext_Sink_lagEvents(ctx, field)
+	case "lagSeconds":
+		return ec.fieldContext_Sink_lagSeconds(ctx, field)
+	case "inFlight":
+		return ec.fieldContext_Sink_inFlight(ctx, field)
+	case "lastSuccess":
+		return ec.fieldContext_Sink_lastSuccess(ctx, field)
+	case "lastFailureCode":
+		return ec.fieldContext_Sink_lastFailureCode(ctx, field)
+	case "failingSince":
+		return ec.fieldContext_Sink_failingSince(ctx, field)
+	case "oldest":
+		return ec.fieldContext_Sink_oldest(ctx, field)
+	case "parkedCount":
+		return ec.fieldContext_Sink_parkedCount(ctx, field)
+	case "parked":
+		return ec.fieldContext_Sink_parked(ctx, field)
+	case "openRedeliveries":
+		return ec.fieldContext_Sink_openRedeliveries(ctx, field)
+	case "deliveries":
+		return ec.fieldContext_Sink_deliveries(ctx, field)
+	case "revision":
+		return ec.fieldContext_Sink_revision(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Sink", field.Name)
+}
+
+func (ec *executionContext) childFields_SinkConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_SinkConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_SinkConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_SinkConnection_pageInfo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SinkConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_SinkDelivery(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "eventId":
+		return ec.fieldContext_SinkDelivery_eventId(ctx, field)
+	case "type":
+		return ec.fieldContext_SinkDelivery_type(ctx, field)
+	case "stream":
+		return ec.fieldContext_SinkDelivery_stream(ctx, field)
+	case "revision":
+		return ec.fieldContext_SinkDelivery_revision(ctx, field)
+	case "attempt":
+		return ec.fieldContext_SinkDelivery_attempt(ctx, field)
+	case "startedAt":
+		return ec.fieldContext_SinkDelivery_startedAt(ctx, field)
+	case "tookMs":
+		return ec.fieldContext_SinkDelivery_tookMs(ctx, field)
+	case "outcome":
+		return ec.fieldContext_SinkDelivery_outcome(ctx, field)
+	case "status":
+		return ec.fieldContext_SinkDelivery_status(ctx, field)
+	case "code":
+		return ec.fieldContext_SinkDelivery_code(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SinkDelivery", field.Name)
+}
+
+func (ec *executionContext) childFields_SinkDeliveryConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_SinkDeliveryConnection_edges(ctx, field)
+	case "nodes":
+		return ec.fieldContext_SinkDeliveryConnection_nodes(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_SinkDeliveryConnection_pageInfo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SinkDeliveryConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_SinkDeliveryEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_SinkDeliveryEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_SinkDeliveryEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SinkDeliveryEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_SinkEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_SinkEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_SinkEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SinkEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_SinkEvent(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "stream":
+		return ec.fieldContext_SinkEvent_stream(ctx, field)
+	case "revision":
+		return ec.fieldContext_SinkEvent_revision(ctx, field)
+	case "eventId":
+		return ec.fieldContext_SinkEvent_eventId(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SinkEvent", field.Name)
 }
 
 func (ec *executionContext) childFields_SuspendTenantPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3938,12 +5021,40 @@ func (ec *executionContext) field_Mutation_offboardTenant_args(ctx context.Conte
 	return args, nil
 }
 
+func (ec *executionContext) field_Mutation_pauseSink_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (PauseSinkInput, error) {
+			return ec.unmarshalNPauseSinkInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐPauseSinkInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
 func (ec *executionContext) field_Mutation_publishTier_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (PublishTierInput, error) {
 			return ec.unmarshalNPublishTierInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐPublishTierInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_redeliverSink_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (RedeliverSinkInput, error) {
+			return ec.unmarshalNRedeliverSinkInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐRedeliverSinkInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -4000,6 +5111,20 @@ func (ec *executionContext) field_Mutation_requestTenant_args(ctx context.Contex
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (RequestTenantInput, error) {
 			return ec.unmarshalNRequestTenantInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐRequestTenantInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_resumeSink_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (ResumeSinkInput, error) {
+			return ec.unmarshalNResumeSinkInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐResumeSinkInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -4274,6 +5399,58 @@ func (ec *executionContext) field_Query_sagas_args(ctx context.Context, rawArgs 
 	return args, nil
 }
 
+func (ec *executionContext) field_Query_sink_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "name",
+		func(ctx context.Context, v any) (string, error) {
+			return ec.unmarshalNID2string(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["name"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "atLeast",
+		func(ctx context.Context, v any) (*domain.Position, error) {
+			return ec.unmarshalOPosition2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚐPosition(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["atLeast"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_sinks_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (int64, error) {
+			return ec.unmarshalNInt2int64(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "atLeast",
+		func(ctx context.Context, v any) (*domain.Position, error) {
+			return ec.unmarshalOPosition2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚐPosition(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["atLeast"] = arg2
+	return args, nil
+}
+
 func (ec *executionContext) field_Query_tenant_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -4407,6 +5584,50 @@ func (ec *executionContext) field_Query_tiers_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["atLeast"] = arg2
+	return args, nil
+}
+
+func (ec *executionContext) field_Sink_deliveries_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (int64, error) {
+			return ec.unmarshalNInt2int64(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Sink_parked_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (int64, error) {
+			return ec.unmarshalNInt2int64(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return ec.unmarshalOString2ᚖstring(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg1
 	return args, nil
 }
 
@@ -5807,6 +7028,138 @@ func (ec *executionContext) fieldContext_Mutation_cancelSaga(ctx context.Context
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_pauseSink(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_pauseSink(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().PauseSink(ctx, fc.Args["input"].(PauseSinkInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.SinkPayload) graphql.Marshaler {
+			return ec.marshalOPauseSinkPayload2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSinkPayload(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_pauseSink(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PauseSinkPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_pauseSink_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_resumeSink(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_resumeSink(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().ResumeSink(ctx, fc.Args["input"].(ResumeSinkInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.SinkPayload) graphql.Marshaler {
+			return ec.marshalOResumeSinkPayload2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSinkPayload(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_resumeSink(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ResumeSinkPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_resumeSink_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Mutation_redeliverSink(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_redeliverSink(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().RedeliverSink(ctx, fc.Args["input"].(RedeliverSinkInput))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.RedeliveryPayload) graphql.Marshaler {
+			return ec.marshalORedeliverSinkPayload2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐRedeliveryPayload(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_redeliverSink(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_RedeliverSinkPayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_redeliverSink_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _OffboardTenantPayload_tenant(ctx context.Context, field graphql.CollectedField, obj *view.TenantPayload) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -6383,6 +7736,382 @@ func (ec *executionContext) _PageInfo_endCursor(ctx context.Context, field graph
 }
 func (ec *executionContext) fieldContext_PageInfo_endCursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("PageInfo", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _ParkedEvent_stream(ctx context.Context, field graphql.CollectedField, obj *sink.Parked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEvent_stream(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Stream, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEvent_stream(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _ParkedEvent_revision(ctx context.Context, field graphql.CollectedField, obj *sink.Parked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEvent_revision(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Revision, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEvent_revision(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ParkedEvent_eventId(ctx context.Context, field graphql.CollectedField, obj *sink.Parked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEvent_eventId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EventID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEvent_eventId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _ParkedEvent_attempts(ctx context.Context, field graphql.CollectedField, obj *sink.Parked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEvent_attempts(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Attempts, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEvent_attempts(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _ParkedEvent_code(ctx context.Context, field graphql.CollectedField, obj *sink.Parked) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEvent_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEvent_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ParkedEvent", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _ParkedEventConnection_edges(ctx context.Context, field graphql.CollectedField, obj *view.Connection[sink.Parked]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEventConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*view.Edge[sink.Parked]) graphql.Marshaler {
+			return ec.marshalNParkedEventEdge2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEventConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ParkedEventConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ParkedEventEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ParkedEventConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *view.Connection[sink.Parked]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEventConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*sink.Parked) graphql.Marshaler {
+			return ec.marshalNParkedEvent2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐParkedᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEventConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ParkedEventConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ParkedEvent(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ParkedEventConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *view.Connection[sink.Parked]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEventConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.PageInfo) graphql.Marshaler {
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEventConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ParkedEventConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ParkedEventEdge_node(ctx context.Context, field graphql.CollectedField, obj *view.Edge[sink.Parked]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEventEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *sink.Parked) graphql.Marshaler {
+			return ec.marshalNParkedEvent2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐParked(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEventEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ParkedEventEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ParkedEvent(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ParkedEventEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *view.Edge[sink.Parked]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ParkedEventEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ParkedEventEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ParkedEventEdge", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _PauseSinkPayload_sink(ctx context.Context, field graphql.CollectedField, obj *view.SinkPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PauseSinkPayload_sink(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sink(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.Sink) graphql.Marshaler {
+			return ec.marshalOSink2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSink(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PauseSinkPayload_sink(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PauseSinkPayload",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Sink(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _PauseSinkPayload_position(ctx context.Context, field graphql.CollectedField, obj *view.SinkPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PauseSinkPayload_position(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Position, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *domain.Position) graphql.Marshaler {
+			return ec.marshalOPosition2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚐPosition(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_PauseSinkPayload_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PauseSinkPayload", field, false, false, errors.New("field of type Position does not have child fields"))
+}
+
+func (ec *executionContext) _PauseSinkPayload_repeated(ctx context.Context, field graphql.CollectedField, obj *view.SinkPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PauseSinkPayload_repeated(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Repeated, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PauseSinkPayload_repeated(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PauseSinkPayload", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _PauseSinkPayload_userErrors(ctx context.Context, field graphql.CollectedField, obj *view.SinkPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_PauseSinkPayload_userErrors(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.UserErrors, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*view.UserError) graphql.Marshaler {
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐUserErrorᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_PauseSinkPayload_userErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PauseSinkPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_UserError(ctx, field)
+		},
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _Plane_id(ctx context.Context, field graphql.CollectedField, obj *view.Plane) (ret graphql.Marshaler) {
@@ -7435,6 +9164,94 @@ func (ec *executionContext) fieldContext_Query_sagas(ctx context.Context, field 
 	return fc, nil
 }
 
+func (ec *executionContext) _Query_sink(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_sink(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Sink(ctx, fc.Args["name"].(string), fc.Args["atLeast"].(*domain.Position))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.Sink) graphql.Marshaler {
+			return ec.marshalOSink2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSink(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Query_sink(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Sink(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_sink_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Query_sinks(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Query_sinks(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Sinks(ctx, fc.Args["first"].(int64), fc.Args["after"].(*string), fc.Args["atLeast"].(*domain.Position))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.Connection[view.Sink]) graphql.Marshaler {
+			return ec.marshalNSinkConnection2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Query_sinks(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SinkConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_sinks_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Query___type(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -7506,6 +9323,139 @@ func (ec *executionContext) fieldContext_Query___schema(_ context.Context, field
 		IsResolver: false,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields___Schema(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RedeliverSinkPayload_sink(ctx context.Context, field graphql.CollectedField, obj *view.RedeliveryPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedeliverSinkPayload_sink(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sink(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.Sink) graphql.Marshaler {
+			return ec.marshalOSink2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSink(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RedeliverSinkPayload_sink(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RedeliverSinkPayload",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Sink(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RedeliverSinkPayload_redeliveryId(ctx context.Context, field graphql.CollectedField, obj *view.RedeliveryPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedeliverSinkPayload_redeliveryId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RedeliveryID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOID2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RedeliverSinkPayload_redeliveryId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RedeliverSinkPayload", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _RedeliverSinkPayload_position(ctx context.Context, field graphql.CollectedField, obj *view.RedeliveryPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedeliverSinkPayload_position(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Position, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *domain.Position) graphql.Marshaler {
+			return ec.marshalOPosition2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚐPosition(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_RedeliverSinkPayload_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RedeliverSinkPayload", field, false, false, errors.New("field of type Position does not have child fields"))
+}
+
+func (ec *executionContext) _RedeliverSinkPayload_repeated(ctx context.Context, field graphql.CollectedField, obj *view.RedeliveryPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedeliverSinkPayload_repeated(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Repeated, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RedeliverSinkPayload_repeated(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RedeliverSinkPayload", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _RedeliverSinkPayload_userErrors(ctx context.Context, field graphql.CollectedField, obj *view.RedeliveryPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RedeliverSinkPayload_userErrors(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.UserErrors, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*view.UserError) graphql.Marshaler {
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐUserErrorᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RedeliverSinkPayload_userErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RedeliverSinkPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_UserError(ctx, field)
 		},
 	}
 	return fc, nil
@@ -8019,6 +9969,116 @@ func (ec *executionContext) _RequestTenantPayload_userErrors(ctx context.Context
 func (ec *executionContext) fieldContext_RequestTenantPayload_userErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	fc = &graphql.FieldContext{
 		Object:     "RequestTenantPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_UserError(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ResumeSinkPayload_sink(ctx context.Context, field graphql.CollectedField, obj *view.SinkPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ResumeSinkPayload_sink(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sink(ctx)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.Sink) graphql.Marshaler {
+			return ec.marshalOSink2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSink(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ResumeSinkPayload_sink(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ResumeSinkPayload",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Sink(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _ResumeSinkPayload_position(ctx context.Context, field graphql.CollectedField, obj *view.SinkPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ResumeSinkPayload_position(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Position, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *domain.Position) graphql.Marshaler {
+			return ec.marshalOPosition2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚐPosition(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_ResumeSinkPayload_position(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ResumeSinkPayload", field, false, false, errors.New("field of type Position does not have child fields"))
+}
+
+func (ec *executionContext) _ResumeSinkPayload_repeated(ctx context.Context, field graphql.CollectedField, obj *view.SinkPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ResumeSinkPayload_repeated(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Repeated, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ResumeSinkPayload_repeated(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ResumeSinkPayload", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _ResumeSinkPayload_userErrors(ctx context.Context, field graphql.CollectedField, obj *view.SinkPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ResumeSinkPayload_userErrors(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.UserErrors, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*view.UserError) graphql.Marshaler {
+			return ec.marshalNUserError2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐUserErrorᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ResumeSinkPayload_userErrors(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ResumeSinkPayload",
 		Field:      field,
 		IsMethod:   false,
 		IsResolver: false,
@@ -8871,6 +10931,1049 @@ func (ec *executionContext) _SagaStep_lastError(ctx context.Context, field graph
 }
 func (ec *executionContext) fieldContext_SagaStep_lastError(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("SagaStep", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_id(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, true, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_name(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_target(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_target(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Target, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNSinkTarget2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_target(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, false, false, errors.New("field of type SinkTarget does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_phase(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_phase(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Phase, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNSinkPhase2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_phase(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, false, false, errors.New("field of type SinkPhase does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_running(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_running(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Running, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_running(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_lagEvents(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_lagEvents(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LagEvents(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint64(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_lagEvents(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_lagSeconds(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_lagSeconds(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LagSeconds(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *float64) graphql.Marshaler {
+			return ec.marshalOFloat2ᚖfloat64(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_lagSeconds(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, true, false, errors.New("field of type Float does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_inFlight(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_inFlight(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.InFlight(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint64(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_inFlight(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_lastSuccess(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_lastSuccess(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LastSuccess(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_lastSuccess(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, true, false, errors.New("field of type Time does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_lastFailureCode(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_lastFailureCode(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.LastFailureCode(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_lastFailureCode(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_failingSince(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_failingSince(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FailingSince(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_failingSince(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, true, false, errors.New("field of type Time does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_oldest(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_oldest(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Oldest(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.SinkEvent) graphql.Marshaler {
+			return ec.marshalOSinkEvent2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSinkEvent(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_oldest(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Sink",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SinkEvent(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Sink_parkedCount(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_parkedCount(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ParkedCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_parkedCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_parked(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_parked(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Parked(ctx, fc.Args["first"].(int64), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.Connection[sink.Parked]) graphql.Marshaler {
+			return ec.marshalNParkedEventConnection2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐConnection(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_parked(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Sink",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_ParkedEventConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Sink_parked_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Sink_openRedeliveries(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_openRedeliveries(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.OpenRedeliveries, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_openRedeliveries(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_deliveries(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_deliveries(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return obj.Deliveries(ctx, fc.Args["first"].(int64), fc.Args["after"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.Connection[view.Delivery]) graphql.Marshaler {
+			return ec.marshalOSinkDeliveryConnection2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐConnection(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_deliveries(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Sink",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SinkDeliveryConnection(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Sink_deliveries_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Sink_revision(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_revision(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Revision, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_revision(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _SinkConnection_edges(ctx context.Context, field graphql.CollectedField, obj *view.Connection[view.Sink]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*view.Edge[view.Sink]) graphql.Marshaler {
+			return ec.marshalNSinkEdge2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SinkConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SinkEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _SinkConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *view.Connection[view.Sink]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*view.Sink) graphql.Marshaler {
+			return ec.marshalNSink2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSinkᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SinkConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Sink(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _SinkConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *view.Connection[view.Sink]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.PageInfo) graphql.Marshaler {
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SinkConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _SinkDelivery_eventId(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_eventId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EventID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_eventId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDelivery_type(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_type(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Type, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_type(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDelivery_stream(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_stream(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Stream, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_stream(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDelivery_revision(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_revision(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Revision, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_revision(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDelivery_attempt(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_attempt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Attempt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_attempt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDelivery_startedAt(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_startedAt(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.StartedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_startedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, false, false, errors.New("field of type Time does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDelivery_tookMs(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_tookMs(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TookMs(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_tookMs(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDelivery_outcome(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_outcome(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Outcome, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNSinkOutcome2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_outcome(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, false, false, errors.New("field of type SinkOutcome does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDelivery_status(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_status(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Status(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint64(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_status(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDelivery_code(ctx context.Context, field graphql.CollectedField, obj *view.Delivery) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDelivery_code(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Code(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *string) graphql.Marshaler {
+			return ec.marshalOString2ᚖstring(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDelivery_code(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDelivery", field, true, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SinkDeliveryConnection_edges(ctx context.Context, field graphql.CollectedField, obj *view.Connection[view.Delivery]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDeliveryConnection_edges(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*view.Edge[view.Delivery]) graphql.Marshaler {
+			return ec.marshalNSinkDeliveryEdge2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdgeᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDeliveryConnection_edges(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SinkDeliveryConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SinkDeliveryEdge(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _SinkDeliveryConnection_nodes(ctx context.Context, field graphql.CollectedField, obj *view.Connection[view.Delivery]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDeliveryConnection_nodes(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Nodes(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*view.Delivery) graphql.Marshaler {
+			return ec.marshalNSinkDelivery2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐDeliveryᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDeliveryConnection_nodes(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SinkDeliveryConnection",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SinkDelivery(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _SinkDeliveryConnection_pageInfo(ctx context.Context, field graphql.CollectedField, obj *view.Connection[view.Delivery]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDeliveryConnection_pageInfo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.PageInfo) graphql.Marshaler {
+			return ec.marshalNPageInfo2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐPageInfo(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDeliveryConnection_pageInfo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SinkDeliveryConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PageInfo(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _SinkDeliveryEdge_node(ctx context.Context, field graphql.CollectedField, obj *view.Edge[view.Delivery]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDeliveryEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.Delivery) graphql.Marshaler {
+			return ec.marshalNSinkDelivery2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐDelivery(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDeliveryEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SinkDeliveryEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SinkDelivery(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _SinkDeliveryEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *view.Edge[view.Delivery]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkDeliveryEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkDeliveryEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkDeliveryEdge", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SinkEdge_node(ctx context.Context, field graphql.CollectedField, obj *view.Edge[view.Sink]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkEdge_node(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *view.Sink) graphql.Marshaler {
+			return ec.marshalNSink2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSink(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkEdge_node(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "SinkEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Sink(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _SinkEdge_cursor(ctx context.Context, field graphql.CollectedField, obj *view.Edge[view.Sink]) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkEdge_cursor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkEdge_cursor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkEdge", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SinkEvent_stream(ctx context.Context, field graphql.CollectedField, obj *view.SinkEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkEvent_stream(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Stream, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkEvent_stream(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkEvent", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SinkEvent_revision(ctx context.Context, field graphql.CollectedField, obj *view.SinkEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkEvent_revision(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Revision, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return ec.marshalNInt2int64(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkEvent_revision(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkEvent", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _SinkEvent_eventId(ctx context.Context, field graphql.CollectedField, obj *view.SinkEvent) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SinkEvent_eventId(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.EventID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SinkEvent_eventId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SinkEvent", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
 func (ec *executionContext) _Subscription_tenantChanged(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
@@ -12041,6 +15144,57 @@ func (ec *executionContext) unmarshalInputOffboardTenantInput(ctx context.Contex
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputPauseSinkInput(ctx context.Context, obj any) (PauseSinkInput, error) {
+	var it PauseSinkInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"sink", "reason", "expectedRevision", "idempotencyKey"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "sink":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sink"))
+			data, err := ec.unmarshalNID2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Sink = data
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = data
+		case "expectedRevision":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expectedRevision"))
+			data, err := ec.unmarshalOInt2ᚖint64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ExpectedRevision = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputPublishTierInput(ctx context.Context, obj any) (PublishTierInput, error) {
 	var it PublishTierInput
 	if obj == nil {
@@ -12122,6 +15276,71 @@ func (ec *executionContext) unmarshalInputPublishTierInput(ctx context.Context, 
 				return it, err
 			}
 			it.Cost = data
+		case "expectedRevision":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expectedRevision"))
+			data, err := ec.unmarshalOInt2ᚖint64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ExpectedRevision = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputRedeliverSinkInput(ctx context.Context, obj any) (RedeliverSinkInput, error) {
+	var it RedeliverSinkInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"sink", "event", "range", "allParked", "expectedRevision", "idempotencyKey"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "sink":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sink"))
+			data, err := ec.unmarshalNID2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Sink = data
+		case "event":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("event"))
+			data, err := ec.unmarshalOSinkPlaceInput2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐPlace(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Event = data
+		case "range":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("range"))
+			data, err := ec.unmarshalOSinkRangeInput2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐSinkRangeInput(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Range = data
+		case "allParked":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("allParked"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AllParked = data
 		case "expectedRevision":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expectedRevision"))
 			data, err := ec.unmarshalOInt2ᚖint64(ctx, v)
@@ -12408,6 +15627,57 @@ func (ec *executionContext) unmarshalInputRequestTenantInput(ctx context.Context
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputResumeSinkInput(ctx context.Context, obj any) (ResumeSinkInput, error) {
+	var it ResumeSinkInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"sink", "reason", "expectedRevision", "idempotencyKey"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "sink":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sink"))
+			data, err := ec.unmarshalNID2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Sink = data
+		case "reason":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("reason"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Reason = data
+		case "expectedRevision":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("expectedRevision"))
+			data, err := ec.unmarshalOInt2ᚖint64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ExpectedRevision = data
+		case "idempotencyKey":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("idempotencyKey"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.IdempotencyKey = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputResumeTenantInput(ctx context.Context, obj any) (ResumeTenantInput, error) {
 	var it ResumeTenantInput
 	if obj == nil {
@@ -12512,6 +15782,80 @@ func (ec *executionContext) unmarshalInputRetrySagaInput(ctx context.Context, ob
 				return it, err
 			}
 			it.IdempotencyKey = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputSinkPlaceInput(ctx context.Context, obj any) (sink.Place, error) {
+	var it sink.Place
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"stream", "revision"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "stream":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("stream"))
+			data, err := ec.unmarshalNString2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Stream = data
+		case "revision":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("revision"))
+			data, err := ec.unmarshalNInt2int64(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Revision = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputSinkRangeInput(ctx context.Context, obj any) (SinkRangeInput, error) {
+	var it SinkRangeInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"from", "to"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "from":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("from"))
+			data, err := ec.unmarshalNSinkPlaceInput2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐPlace(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.From = data
+		case "to":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("to"))
+			data, err := ec.unmarshalNSinkPlaceInput2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐPlace(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.To = data
 		}
 	}
 	return it, nil
@@ -13324,6 +16668,27 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
+		case "pauseSink":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_pauseSink(ctx, field)
+			})
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "resumeSink":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_resumeSink(ctx, field)
+			})
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "redeliverSink":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_redeliverSink(ctx, field)
+			})
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -13697,6 +17062,241 @@ func (ec *executionContext) _PageInfo(ctx context.Context, sel ast.SelectionSet,
 			out.Values[i] = ec._PageInfo_endCursor(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var parkedEventImplementors = []string{"ParkedEvent"}
+
+func (ec *executionContext) _ParkedEvent(ctx context.Context, sel ast.SelectionSet, obj *sink.Parked) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, parkedEventImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ParkedEvent")
+		case "stream":
+			out.Values[i] = ec._ParkedEvent_stream(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "revision":
+			out.Values[i] = ec._ParkedEvent_revision(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "eventId":
+			out.Values[i] = ec._ParkedEvent_eventId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "attempts":
+			out.Values[i] = ec._ParkedEvent_attempts(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "code":
+			out.Values[i] = ec._ParkedEvent_code(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var parkedEventConnectionImplementors = []string{"ParkedEventConnection"}
+
+func (ec *executionContext) _ParkedEventConnection(ctx context.Context, sel ast.SelectionSet, obj *view.Connection[sink.Parked]) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, parkedEventConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ParkedEventConnection")
+		case "edges":
+			out.Values[i] = ec._ParkedEventConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._ParkedEventConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._ParkedEventConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var parkedEventEdgeImplementors = []string{"ParkedEventEdge"}
+
+func (ec *executionContext) _ParkedEventEdge(ctx context.Context, sel ast.SelectionSet, obj *view.Edge[sink.Parked]) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, parkedEventEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ParkedEventEdge")
+		case "node":
+			out.Values[i] = ec._ParkedEventEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec._ParkedEventEdge_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var pauseSinkPayloadImplementors = []string{"PauseSinkPayload"}
+
+func (ec *executionContext) _PauseSinkPayload(ctx context.Context, sel ast.SelectionSet, obj *view.SinkPayload) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, pauseSinkPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PauseSinkPayload")
+		case "sink":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._PauseSinkPayload_sink(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "position":
+			out.Values[i] = ec._PauseSinkPayload_position(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "repeated":
+			out.Values[i] = ec._PauseSinkPayload_repeated(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "userErrors":
+			out.Values[i] = ec._PauseSinkPayload_userErrors(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
@@ -14272,6 +17872,50 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 			}
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "sink":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_sink(ctx, field)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "sinks":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Query_sinks(ctx, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
 		case "__type":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Query___type(ctx, field)
@@ -14284,6 +17928,97 @@ func (ec *executionContext) _Query(ctx context.Context, sel ast.SelectionSet) gr
 				return ec._Query___schema(ctx, field)
 			})
 			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var redeliverSinkPayloadImplementors = []string{"RedeliverSinkPayload"}
+
+func (ec *executionContext) _RedeliverSinkPayload(ctx context.Context, sel ast.SelectionSet, obj *view.RedeliveryPayload) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, redeliverSinkPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RedeliverSinkPayload")
+		case "sink":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._RedeliverSinkPayload_sink(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "redeliveryId":
+			out.Values[i] = ec._RedeliverSinkPayload_redeliveryId(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "position":
+			out.Values[i] = ec._RedeliverSinkPayload_position(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "repeated":
+			out.Values[i] = ec._RedeliverSinkPayload_repeated(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "userErrors":
+			out.Values[i] = ec._RedeliverSinkPayload_userErrors(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
 		default:
@@ -14708,6 +18443,92 @@ func (ec *executionContext) _RequestTenantPayload(ctx context.Context, sel ast.S
 			}
 		case "userErrors":
 			out.Values[i] = ec._RequestTenantPayload_userErrors(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var resumeSinkPayloadImplementors = []string{"ResumeSinkPayload"}
+
+func (ec *executionContext) _ResumeSinkPayload(ctx context.Context, sel ast.SelectionSet, obj *view.SinkPayload) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, resumeSinkPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ResumeSinkPayload")
+		case "sink":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._ResumeSinkPayload_sink(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "position":
+			out.Values[i] = ec._ResumeSinkPayload_position(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "repeated":
+			out.Values[i] = ec._ResumeSinkPayload_repeated(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "userErrors":
+			out.Values[i] = ec._ResumeSinkPayload_userErrors(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -15265,6 +19086,503 @@ func (ec *executionContext) _SagaStep(ctx context.Context, sel ast.SelectionSet,
 		case "lastError":
 			out.Values[i] = ec._SagaStep_lastError(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var sinkImplementors = []string{"Sink"}
+
+func (ec *executionContext) _Sink(ctx context.Context, sel ast.SelectionSet, obj *view.Sink) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sinkImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Sink")
+		case "id":
+			out.Values[i] = ec._Sink_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "name":
+			out.Values[i] = ec._Sink_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "target":
+			out.Values[i] = ec._Sink_target(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "phase":
+			out.Values[i] = ec._Sink_phase(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "running":
+			out.Values[i] = ec._Sink_running(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "lagEvents":
+			out.Values[i] = ec._Sink_lagEvents(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "lagSeconds":
+			out.Values[i] = ec._Sink_lagSeconds(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "inFlight":
+			out.Values[i] = ec._Sink_inFlight(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "lastSuccess":
+			out.Values[i] = ec._Sink_lastSuccess(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "lastFailureCode":
+			out.Values[i] = ec._Sink_lastFailureCode(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "failingSince":
+			out.Values[i] = ec._Sink_failingSince(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "oldest":
+			out.Values[i] = ec._Sink_oldest(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "parkedCount":
+			out.Values[i] = ec._Sink_parkedCount(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "parked":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Sink_parked(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "openRedeliveries":
+			out.Values[i] = ec._Sink_openRedeliveries(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "deliveries":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Sink_deliveries(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "revision":
+			out.Values[i] = ec._Sink_revision(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var sinkConnectionImplementors = []string{"SinkConnection"}
+
+func (ec *executionContext) _SinkConnection(ctx context.Context, sel ast.SelectionSet, obj *view.Connection[view.Sink]) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sinkConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SinkConnection")
+		case "edges":
+			out.Values[i] = ec._SinkConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._SinkConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._SinkConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var sinkDeliveryImplementors = []string{"SinkDelivery"}
+
+func (ec *executionContext) _SinkDelivery(ctx context.Context, sel ast.SelectionSet, obj *view.Delivery) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sinkDeliveryImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SinkDelivery")
+		case "eventId":
+			out.Values[i] = ec._SinkDelivery_eventId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "type":
+			out.Values[i] = ec._SinkDelivery_type(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "stream":
+			out.Values[i] = ec._SinkDelivery_stream(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "revision":
+			out.Values[i] = ec._SinkDelivery_revision(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "attempt":
+			out.Values[i] = ec._SinkDelivery_attempt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "startedAt":
+			out.Values[i] = ec._SinkDelivery_startedAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "tookMs":
+			out.Values[i] = ec._SinkDelivery_tookMs(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "outcome":
+			out.Values[i] = ec._SinkDelivery_outcome(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "status":
+			out.Values[i] = ec._SinkDelivery_status(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "code":
+			out.Values[i] = ec._SinkDelivery_code(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var sinkDeliveryConnectionImplementors = []string{"SinkDeliveryConnection"}
+
+func (ec *executionContext) _SinkDeliveryConnection(ctx context.Context, sel ast.SelectionSet, obj *view.Connection[view.Delivery]) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sinkDeliveryConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SinkDeliveryConnection")
+		case "edges":
+			out.Values[i] = ec._SinkDeliveryConnection_edges(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "nodes":
+			out.Values[i] = ec._SinkDeliveryConnection_nodes(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = ec._SinkDeliveryConnection_pageInfo(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var sinkDeliveryEdgeImplementors = []string{"SinkDeliveryEdge"}
+
+func (ec *executionContext) _SinkDeliveryEdge(ctx context.Context, sel ast.SelectionSet, obj *view.Edge[view.Delivery]) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sinkDeliveryEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SinkDeliveryEdge")
+		case "node":
+			out.Values[i] = ec._SinkDeliveryEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec._SinkDeliveryEdge_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var sinkEdgeImplementors = []string{"SinkEdge"}
+
+func (ec *executionContext) _SinkEdge(ctx context.Context, sel ast.SelectionSet, obj *view.Edge[view.Sink]) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sinkEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SinkEdge")
+		case "node":
+			out.Values[i] = ec._SinkEdge_node(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "cursor":
+			out.Values[i] = ec._SinkEdge_cursor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var sinkEventImplementors = []string{"SinkEvent"}
+
+func (ec *executionContext) _SinkEvent(ctx context.Context, sel ast.SelectionSet, obj *view.SinkEvent) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sinkEventImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SinkEvent")
+		case "stream":
+			out.Values[i] = ec._SinkEvent_stream(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "revision":
+			out.Values[i] = ec._SinkEvent_revision(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "eventId":
+			out.Values[i] = ec._SinkEvent_eventId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
 		default:
@@ -16844,6 +21162,22 @@ func (ec *executionContext) marshalNID2string(ctx context.Context, sel ast.Selec
 	return res
 }
 
+func (ec *executionContext) unmarshalNInt2int(ctx context.Context, v any) (int, error) {
+	res, err := graphql.UnmarshalInt(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNInt2int(ctx context.Context, sel ast.SelectionSet, v int) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalInt(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
 func (ec *executionContext) unmarshalNInt2int64(ctx context.Context, v any) (int64, error) {
 	res, err := graphql.UnmarshalInt64(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -17024,6 +21358,73 @@ func (ec *executionContext) marshalNPageInfo2ᚖgithubᚗcomᚋtenureᚑdevᚋte
 	return ec._PageInfo(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalNParkedEvent2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐParkedᚄ(ctx context.Context, sel ast.SelectionSet, v []*sink.Parked) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNParkedEvent2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐParked(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNParkedEvent2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐParked(ctx context.Context, sel ast.SelectionSet, v *sink.Parked) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._ParkedEvent(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNParkedEventConnection2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐConnection(ctx context.Context, sel ast.SelectionSet, v *view.Connection[sink.Parked]) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._ParkedEventConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNParkedEventEdge2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*view.Edge[sink.Parked]) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNParkedEventEdge2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNParkedEventEdge2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdge(ctx context.Context, sel ast.SelectionSet, v *view.Edge[sink.Parked]) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._ParkedEventEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNPauseSinkInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐPauseSinkInput(ctx context.Context, v any) (PauseSinkInput, error) {
+	res, err := ec.unmarshalInputPauseSinkInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNPlane2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐPlaneᚄ(ctx context.Context, sel ast.SelectionSet, v []*view.Plane) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
@@ -17107,6 +21508,11 @@ func (ec *executionContext) unmarshalNPublishTierInput2githubᚗcomᚋtenureᚑd
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNRedeliverSinkInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐRedeliverSinkInput(ctx context.Context, v any) (RedeliverSinkInput, error) {
+	res, err := ec.unmarshalInputRedeliverSinkInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) unmarshalNRegisterOrgInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐRegisterOrgInput(ctx context.Context, v any) (RegisterOrgInput, error) {
 	res, err := ec.unmarshalInputRegisterOrgInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -17124,6 +21530,11 @@ func (ec *executionContext) unmarshalNRenameOrgInput2githubᚗcomᚋtenureᚑdev
 
 func (ec *executionContext) unmarshalNRequestTenantInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐRequestTenantInput(ctx context.Context, v any) (RequestTenantInput, error) {
 	res, err := ec.unmarshalInputRequestTenantInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNResumeSinkInput2githubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐResumeSinkInput(ctx context.Context, v any) (ResumeSinkInput, error) {
+	res, err := ec.unmarshalInputResumeSinkInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
@@ -17263,6 +21674,173 @@ func (ec *executionContext) unmarshalNSharing2string(ctx context.Context, v any)
 }
 
 func (ec *executionContext) marshalNSharing2string(ctx context.Context, sel ast.SelectionSet, v string) graphql.Marshaler {
+	_ = sel
+	res := view.MarshalString(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+func (ec *executionContext) marshalNSink2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSinkᚄ(ctx context.Context, sel ast.SelectionSet, v []*view.Sink) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSink2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSink(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNSink2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSink(ctx context.Context, sel ast.SelectionSet, v *view.Sink) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._Sink(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNSinkConnection2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐConnection(ctx context.Context, sel ast.SelectionSet, v *view.Connection[view.Sink]) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._SinkConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNSinkDelivery2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐDeliveryᚄ(ctx context.Context, sel ast.SelectionSet, v []*view.Delivery) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSinkDelivery2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐDelivery(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNSinkDelivery2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐDelivery(ctx context.Context, sel ast.SelectionSet, v *view.Delivery) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._SinkDelivery(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNSinkDeliveryEdge2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*view.Edge[view.Delivery]) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSinkDeliveryEdge2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNSinkDeliveryEdge2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdge(ctx context.Context, sel ast.SelectionSet, v *view.Edge[view.Delivery]) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._SinkDeliveryEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNSinkEdge2ᚕᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdgeᚄ(ctx context.Context, sel ast.SelectionSet, v []*view.Edge[view.Sink]) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSinkEdge2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdge(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNSinkEdge2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐEdge(ctx context.Context, sel ast.SelectionSet, v *view.Edge[view.Sink]) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._SinkEdge(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNSinkOutcome2string(ctx context.Context, v any) (string, error) {
+	res, err := view.UnmarshalString(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNSinkOutcome2string(ctx context.Context, sel ast.SelectionSet, v string) graphql.Marshaler {
+	_ = sel
+	res := view.MarshalString(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+func (ec *executionContext) unmarshalNSinkPhase2string(ctx context.Context, v any) (string, error) {
+	res, err := view.UnmarshalString(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNSinkPhase2string(ctx context.Context, sel ast.SelectionSet, v string) graphql.Marshaler {
+	_ = sel
+	res := view.MarshalString(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
+func (ec *executionContext) unmarshalNSinkPlaceInput2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐPlace(ctx context.Context, v any) (*sink.Place, error) {
+	res, err := ec.unmarshalInputSinkPlaceInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNSinkTarget2string(ctx context.Context, v any) (string, error) {
+	res, err := view.UnmarshalString(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNSinkTarget2string(ctx context.Context, sel ast.SelectionSet, v string) graphql.Marshaler {
 	_ = sel
 	res := view.MarshalString(v)
 	if res == graphql.Null {
@@ -17803,6 +22381,23 @@ func (ec *executionContext) marshalODeprecateTierPayload2ᚖgithubᚗcomᚋtenur
 	return ec._DeprecateTierPayload(ctx, sel, v)
 }
 
+func (ec *executionContext) unmarshalOFloat2ᚖfloat64(ctx context.Context, v any) (*float64, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := graphql.UnmarshalFloatContext(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOFloat2ᚖfloat64(ctx context.Context, sel ast.SelectionSet, v *float64) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	res := graphql.MarshalFloatContext(*v)
+	return graphql.WrapContextMarshaler(ctx, res)
+}
+
 func (ec *executionContext) unmarshalOID2ᚖstring(ctx context.Context, v any) (*string, error) {
 	if v == nil {
 		return nil, nil
@@ -17924,6 +22519,13 @@ func (ec *executionContext) marshalOOrg2ᚖgithubᚗcomᚋtenureᚑdevᚋtenure�
 	return ec._Org(ctx, sel, v)
 }
 
+func (ec *executionContext) marshalOPauseSinkPayload2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSinkPayload(ctx context.Context, sel ast.SelectionSet, v *view.SinkPayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._PauseSinkPayload(ctx, sel, v)
+}
+
 func (ec *executionContext) marshalOPlane2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐPlane(ctx context.Context, sel ast.SelectionSet, v *view.Plane) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
@@ -17954,6 +22556,13 @@ func (ec *executionContext) marshalOPublishTierPayload2ᚖgithubᚗcomᚋtenure�
 		return graphql.Null
 	}
 	return ec._PublishTierPayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalORedeliverSinkPayload2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐRedeliveryPayload(ctx context.Context, sel ast.SelectionSet, v *view.RedeliveryPayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._RedeliverSinkPayload(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalORegisterOrgPayload2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐOrgPayload(ctx context.Context, sel ast.SelectionSet, v *view.OrgPayload) graphql.Marshaler {
@@ -17989,6 +22598,13 @@ func (ec *executionContext) marshalORequestTenantPayload2ᚖgithubᚗcomᚋtenur
 		return graphql.Null
 	}
 	return ec._RequestTenantPayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOResumeSinkPayload2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSinkPayload(ctx context.Context, sel ast.SelectionSet, v *view.SinkPayload) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._ResumeSinkPayload(ctx, sel, v)
 }
 
 func (ec *executionContext) marshalOResumeTenantPayload2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐTenantPayload(ctx context.Context, sel ast.SelectionSet, v *view.TenantPayload) graphql.Marshaler {
@@ -18046,6 +22662,43 @@ func (ec *executionContext) marshalOSharing2ᚖstring(ctx context.Context, sel a
 	_ = ctx
 	res := view.MarshalString(*v)
 	return res
+}
+
+func (ec *executionContext) marshalOSink2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSink(ctx context.Context, sel ast.SelectionSet, v *view.Sink) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._Sink(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOSinkDeliveryConnection2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐConnection(ctx context.Context, sel ast.SelectionSet, v *view.Connection[view.Delivery]) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._SinkDeliveryConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalOSinkEvent2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋviewᚐSinkEvent(ctx context.Context, sel ast.SelectionSet, v *view.SinkEvent) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	return ec._SinkEvent(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalOSinkPlaceInput2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋdomainᚋsinkᚐPlace(ctx context.Context, v any) (*sink.Place, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputSinkPlaceInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalOSinkRangeInput2ᚖgithubᚗcomᚋtenureᚑdevᚋtenureᚋgraphqlᚋgeneratedᚐSinkRangeInput(ctx context.Context, v any) (*SinkRangeInput, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := ec.unmarshalInputSinkRangeInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
 func (ec *executionContext) unmarshalOString2ᚕstringᚄ(ctx context.Context, v any) ([]string, error) {

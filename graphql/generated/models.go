@@ -3,6 +3,7 @@
 package generated
 
 import (
+	"github.com/tenure-dev/tenure/domain/sink"
 	"github.com/tenure-dev/tenure/projections/readmodels"
 )
 
@@ -62,6 +63,18 @@ type OffboardTenantInput struct {
 	IdempotencyKey string `json:"idempotencyKey"`
 }
 
+// For `pauseSink`.
+type PauseSinkInput struct {
+	// The name of a sink that is configured.
+	Sink string `json:"sink"`
+	// Up to 2000 bytes for the record, which is kept encrypted.
+	Reason *string `json:"reason,omitempty"`
+	// The revision that the sink must be at.
+	ExpectedRevision *int64 `json:"expectedRevision,omitempty"`
+	// 1 to 128 of A-Z, a-z, 0-9 and . _ : - and remembered for 7 days.
+	IdempotencyKey string `json:"idempotencyKey"`
+}
+
 // For `publishTier`. What is left out has its default, also where the version before had something else.
 type PublishTierInput struct {
 	// 3 to 40 of a-z, 0-9 and dash, beginning with a letter.
@@ -83,6 +96,22 @@ type PublishTierInput struct {
 	// What a tenant takes of a data plane's capacity; one slot if left out.
 	Cost []*readmodels.UnitAmount `json:"cost,omitempty"`
 	// The revision that the tier must be at; -1 for a tier that must not exist yet.
+	ExpectedRevision *int64 `json:"expectedRevision,omitempty"`
+	// 1 to 128 of A-Z, a-z, 0-9 and . _ : - and remembered for 7 days.
+	IdempotencyKey string `json:"idempotencyKey"`
+}
+
+// For `redeliverSink`: exactly one of `event`, `range` and `allParked` must be given.
+type RedeliverSinkInput struct {
+	// The name of a sink that is configured.
+	Sink string `json:"sink"`
+	// This event alone.
+	Event *sink.Place `json:"event,omitempty"`
+	// All events that the sink wants between two places of the log.
+	Range *SinkRangeInput `json:"range,omitempty"`
+	// If true: all events that are parked. If false, it counts as left out.
+	AllParked *bool `json:"allParked,omitempty"`
+	// The revision that the sink must be at.
 	ExpectedRevision *int64 `json:"expectedRevision,omitempty"`
 	// 1 to 128 of A-Z, a-z, 0-9 and . _ : - and remembered for 7 days.
 	IdempotencyKey string `json:"idempotencyKey"`
@@ -154,6 +183,18 @@ type RequestTenantInput struct {
 	IdempotencyKey string `json:"idempotencyKey"`
 }
 
+// For `resumeSink`.
+type ResumeSinkInput struct {
+	// The name of a sink that is configured.
+	Sink string `json:"sink"`
+	// Up to 2000 bytes for the record, which is kept encrypted.
+	Reason *string `json:"reason,omitempty"`
+	// The revision that the sink must be at.
+	ExpectedRevision *int64 `json:"expectedRevision,omitempty"`
+	// 1 to 128 of A-Z, a-z, 0-9 and . _ : - and remembered for 7 days.
+	IdempotencyKey string `json:"idempotencyKey"`
+}
+
 // For `resumeTenant`.
 type ResumeTenantInput struct {
 	// Such as ten_…
@@ -178,6 +219,14 @@ type RetrySagaInput struct {
 	ExpectedRevision *int64 `json:"expectedRevision,omitempty"`
 	// 1 to 128 of A-Z, a-z, 0-9 and . _ : - and remembered for 7 days.
 	IdempotencyKey string `json:"idempotencyKey"`
+}
+
+// A part of the log, in the order of the log. Both ends belong to it, and may be of different streams.
+type SinkRangeInput struct {
+	// The first event.
+	From *sink.Place `json:"from"`
+	// The last event.
+	To *sink.Place `json:"to"`
 }
 
 // For `suspendTenant`.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"github.com/tenure-dev/tenure/domain"
+	"github.com/tenure-dev/tenure/domain/sink"
 )
 
 // MaxPage is how many objects a page has at most.
@@ -51,6 +52,13 @@ type (
 	PlaneEdge        = Edge[Plane]
 	SagaConnection   = Connection[Saga]
 	SagaEdge         = Edge[Saga]
+	SinkConnection   = Connection[Sink]
+	SinkEdge         = Edge[Sink]
+
+	ParkedEventConnection  = Connection[sink.Parked]
+	ParkedEventEdge        = Edge[sink.Parked]
+	SinkDeliveryConnection = Connection[Delivery]
+	SinkDeliveryEdge       = Edge[Delivery]
 )
 
 // Page is which part of a list is asked for.

@@ -184,6 +184,23 @@ func (l list[Row, T]) page(ctx context.Context, p Page, rows func(s Snapshot, af
 	return l.connect(p, found, more), nil
 }
 
+// outside reads a page of what is not in the snapshot.
+func (l list[Row, T]) outside(p Page, rows func(after []string, limit int) ([]Row, error)) (*Connection[T], error) {
+	after, err := p.read(l.name, l.parts)
+	if err != nil {
+		return nil, err
+	}
+	found, err := rows(after, int(p.First)+1)
+	if err != nil {
+		return nil, err
+	}
+	more := int64(len(found)) > p.First
+	if more {
+		found = found[:p.First]
+	}
+	return l.connect(p, found, more), nil
+}
+
 func (l list[Row, T]) connect(p Page, rows []Row, more bool) *Connection[T] {
 	c := &Connection[T]{PageInfo: &PageInfo{HasNextPage: more, HasPreviousPage: p.After != nil}, Edges: make([]*Edge[T], len(rows))}
 	for i, r := range rows {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tenure-dev/tenure/domain"
+	"github.com/tenure-dev/tenure/domain/sink"
 	"github.com/tenure-dev/tenure/projections"
 )
 
@@ -56,4 +57,56 @@ type Feed interface {
 type Sealer interface {
 	// Open gives the text, or false when the subject's key is gone.
 	Open(ctx context.Context, s domain.Sealed) (string, bool, error)
+}
+
+// SinkReader tells of the sinks that are configured. Its calls may run beside one another. What it gives holds every event
+// that was appended to a sink's stream before the call.
+type SinkReader interface {
+	// Sinks gives all of them, in any order.
+	Sinks(ctx context.Context) ([]SinkStatus, error)
+	// Sink gives one, or false if none of that name is configured.
+	Sink(ctx context.Context, name string) (SinkStatus, bool, error)
+	// Parked gives up to limit parked events behind a place, in the order of stream and revision; the zero place is the start.
+	Parked(ctx context.Context, name string, after sink.Place, limit int) ([]sink.Parked, error)
+	// Deliveries gives up to limit deliveries with an id below before, or with any id if before is zero, the highest first.
+	Deliveries(ctx context.Context, name string, before int64, limit int) ([]SinkDelivery, error)
+}
+
+// SinkStatus is how a sink stands.
+type SinkStatus struct {
+	Name             string
+	Target           string // webhook, nats, kafka, amqp or postgres
+	Phase            string // active, paused or disabled
+	ParkedCount      int64
+	OpenRedeliveries int64
+	Revision         int64 // of its stream; domain.NoStream before its first event
+
+	Running      bool          // whether this process sends; what follows is only known then
+	Lag          uint64        // events that it wants and that are neither delivered nor parked
+	Behind       time.Duration // age of the oldest of them
+	InFlight     int64
+	LastSuccess  time.Time  // zero for none
+	LastFailure  string     // its code; empty for none
+	FailingSince time.Time  // zero if the last delivery succeeded
+	Oldest       *SinkEvent // unresolved; nil if there is none or it is not known
+}
+
+// SinkEvent is an event of the log, by its place and its id.
+type SinkEvent struct {
+	sink.Place
+	EventID string
+}
+
+// SinkDelivery is one attempt to deliver an event.
+type SinkDelivery struct {
+	ID            int64 // from 1; a later one has a higher id
+	EventID, Type string
+	Stream        string
+	Revision      int64
+	Attempt       int64 // from 1
+	StartedAt     time.Time
+	Took          time.Duration
+	Outcome       string // delivered, failed or parked
+	Code          string // a short word; empty when delivered
+	Status        int64  // of HTTP; 0 for none
 }

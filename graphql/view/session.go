@@ -109,11 +109,18 @@ func Await(ctx context.Context, l Live, p domain.Position) error {
 	if p == (domain.Position{}) {
 		return nil
 	}
-	now, _ := l.Position()
-	if now.Epoch != p.Epoch {
-		return &domain.Error{Code: domain.CodeStale, Field: "atLeast", Message: "belongs to another epoch of the log"}
+	if err := CheckEpoch(l, p); err != nil {
+		return err
 	}
 	return l.WaitFor(ctx, p.Commit, Patience)
+}
+
+// CheckEpoch refuses a position of another log than the one that is read, as CodeStale.
+func CheckEpoch(l Live, p domain.Position) error {
+	if now, _ := l.Position(); now.Epoch != p.Epoch {
+		return &domain.Error{Code: domain.CodeStale, Field: "atLeast", Message: "belongs to another epoch of the log"}
+	}
+	return nil
 }
 
 // reading is one open snapshot and what has been loaded in it.
