@@ -230,11 +230,14 @@ func TestAddressAndTokenComeFromDevAndTheTokenGoesNowhereElse(t *testing.T) {
 func TestEveryDocumentFitsTheSchema(t *testing.T) {
 	schema := generated.NewExecutableSchema(generated.Config{}).Schema()
 	api := newFakeAPI(t, http.StatusOK, `{"data":null}`)
-	for _, parent := range []*cobra.Command{tenantsCommand(), sagasCommand(), planesCommand(), orgsCommand(), tiersCommand()} {
+	for _, parent := range []*cobra.Command{tenantsCommand(), sagasCommand(), planesCommand(), orgsCommand(), tiersCommand(), sinksCommand()} {
 		for _, c := range parent.Commands() {
 			args, sent := []string{parent.Name(), c.Name(), "--api", api.URL}, len(api.asked)
 			if c.Name() != "list" {
 				args = append(args, "id_1")
+			}
+			if c.Name() == "redeliver" {
+				args = append(args, "--from", "s/1", "--to", "s/2")
 			}
 			_, _, _ = call(t, withToken, args...)
 			if len(api.asked) == sent {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -26,23 +27,32 @@ type changed struct {
 	}
 }
 
+// changeCommand makes a change that may be given a reason.
 func changeCommand(k kind, m change) *cobra.Command {
-	c := &cobra.Command{Use: m.use + " ID", Short: m.short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	c := inputCommand(k, m, func(cmd *cobra.Command, input map[string]any) error {
+		if reason := text(cmd, "reason"); reason != "" {
+			input["reason"] = reason
+		}
+		return nil
+	})
+	c.Flags().String("reason", "", "why, for the record")
+	return c
+}
+
+// inputCommand makes a change; fill puts into its input what the flags say, or refuses them.
+func inputCommand(k kind, m change, fill func(cmd *cobra.Command, input map[string]any) error) *cobra.Command {
+	c := &cobra.Command{Use: m.use + " " + k.called(), Short: m.short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		format, err := checkOutput(cmd, "table", "json", "yaml")
 		if err != nil {
+			return err
+		}
+		input := map[string]any{m.id: args[0], "idempotencyKey": cmp.Or(text(cmd, "key"), rand.Text())}
+		if err := fill(cmd, input); err != nil {
 			return err
 		}
 		api, err := newClient(cmd)
 		if err != nil {
 			return err
-		}
-		key := text(cmd, "key")
-		if key == "" {
-			key = rand.Text()
-		}
-		input := map[string]any{m.id: args[0], "idempotencyKey": key}
-		if reason := text(cmd, "reason"); reason != "" {
-			input["reason"] = reason
 		}
 		done, err := api.change(cmd, m.document(k), input)
 		if err != nil {
@@ -60,7 +70,6 @@ func changeCommand(k kind, m change) *cobra.Command {
 	}}
 	addAPI(c.Flags())
 	addOutput(c.Flags(), allFormats)
-	c.Flags().String("reason", "", "why, for the record")
 	c.Flags().String("key", "", "idempotency key: the same change with the same key is made once (default: a random one)")
 	return c
 }

@@ -15,8 +15,14 @@ type kind struct {
 	columns   []column
 	details   []column // of a single one, after the columns
 	filters   []filter
-	list      string   // a list of objects within a single one
-	listed    []column // its columns
+	name      string // what one is called by; ID if empty
+	lists     []list // of objects within a single one
+}
+
+// list is a list of objects within another.
+type list struct {
+	path    string
+	columns []column
 }
 
 // filter is a flag that narrows a list.
@@ -32,8 +38,7 @@ func tenantsCommand() *cobra.Command {
 			at("PLANE", "plane.id"), at("ORG", "org.id"), at("SAGA", "saga.id")},
 		details: []column{at("NAME", "name"), at("REGION", "region"), at("ISOLATION", "tier.isolation"), at("REJECTED FOR", "rejection.code"),
 			at("REJECTED AT", "rejection.step"), at("REVISION", "revision"), at("CREATED", "createdAt"), at("UPDATED", "updatedAt")},
-		list:   "causes",
-		listed: []column{at("CAUSE", "kind"), at("REFERENCE", "reference"), at("REASON", "reason")},
+		lists: []list{{"causes", []column{at("CAUSE", "kind"), at("REFERENCE", "reference"), at("REASON", "reason")}}},
 		filters: []filter{{"org", "orgId", "ID", "only those of this org"}, {"plane", "planeId", "ID", "only those on this data plane"},
 			{"phase", "phase", "TenantPhase", "only those in this phase"}, {"slug", "slug", "String", "only those with this slug"}},
 	}
@@ -48,9 +53,8 @@ func sagasCommand() *cobra.Command {
 		columns: []column{at("ID", "id"), at("NAME", "name"), at("STATE", "state"), at("STEP", "step"), at("CODE", "code"), at("TENANT", "tenant.id"),
 			at("STARTED", "startedAt"), at("FINISHED", "finishedAt")},
 		details: []column{at("ORG", "org.id"), at("VERSION", "version"), at("REVISION", "revision")},
-		list:    "steps",
-		listed: []column{at("STEP", "name"), at("STATE", "state"), at("ATTEMPT", "attempt"), at("STARTED", "startedAt"), at("FINISHED", "finishedAt"),
-			at("LAST ERROR", "lastError")},
+		lists: []list{{"steps", []column{at("STEP", "name"), at("STATE", "state"), at("ATTEMPT", "attempt"), at("STARTED", "startedAt"), at("FINISHED", "finishedAt"),
+			at("LAST ERROR", "lastError")}}},
 		filters: []filter{{"tenant", "tenantId", "ID", "only those about this tenant"}, {"state", "state", "SagaState", "only those in this state"},
 			{"kind", "name", "String", "only those of this kind, such as onboarding"}},
 	}
@@ -69,8 +73,7 @@ func planesCommand() *cobra.Command {
 			at("ISOLATIONS", "isolations"), {"CAPACITY", capacityOf}},
 		details: []column{at("REASON", "reason"), at("CLOUD", "cloud"), at("ACCOUNT", "account"), at("DRIVER", "agent.driver"),
 			at("AGENT VERSION", "agent.version"), at("SESSION", "agent.session"), at("REVISION", "revision"), at("CREATED", "createdAt"), at("UPDATED", "updatedAt")},
-		list:    "labels",
-		listed:  []column{at("LABEL", "key"), at("VALUE", "value")},
+		lists:   []list{{"labels", []column{at("LABEL", "key"), at("VALUE", "value")}}},
 		filters: []filter{{"region", "region", "String", "only those in this region"}},
 	}
 	return group("planes", "Look at data planes, and keep new tenants away from them", listCommand(planes), showCommand(planes), planesJoinCommand(),

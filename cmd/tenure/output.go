@@ -47,21 +47,23 @@ func at(title, path string) column {
 }
 
 // at is the value at a path, empty where something on the way is null.
-func (r row) at(path string) string {
+func (r row) at(path string) string { return show(r.value(path)) }
+
+func (r row) value(path string) any {
 	var here any = map[string]any(r)
 	for step := range strings.SplitSeq(path, ".") {
 		object, ok := here.(map[string]any)
 		if !ok {
-			return ""
+			return nil
 		}
 		here = object[step]
 	}
-	return show(here)
+	return here
 }
 
-// all are the objects of the list under a name.
-func (r row) all(name string) (rows []row) {
-	list, _ := r[name].([]any)
+// all are the objects of the list at a path.
+func (r row) all(path string) (rows []row) {
+	list, _ := r.value(path).([]any)
 	for _, one := range list {
 		if object, ok := one.(map[string]any); ok {
 			rows = append(rows, object)

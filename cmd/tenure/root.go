@@ -38,7 +38,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().String("log-level", "info", "debug, info, warn or error")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(devCommand(), serveCommand(), nodeCommand(), agentCommand(), logCommand(), healthCommand(), secretsCommand(), tokenCommand(),
-		tenantsCommand(), sagasCommand(), planesCommand(), orgsCommand(), tiersCommand())
+		tenantsCommand(), sagasCommand(), planesCommand(), orgsCommand(), tiersCommand(), sinksCommand())
 	return root
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,7 +13,7 @@ import (
 )
 
 func showCommand(k kind) *cobra.Command {
-	c := &cobra.Command{Use: "show ID", Short: "Show one " + k.one, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	c := &cobra.Command{Use: "show " + k.called(), Short: "Show one " + k.one, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		format, err := checkOutput(cmd, "table", "json", "yaml")
 		if err != nil {
 			return err
@@ -44,7 +45,7 @@ func (k kind) showQuery() string {
 	return fmt.Sprintf("query($key: ID!) { object: %s(%s: $key) { %s } }", k.one, k.key, k.selection())
 }
 
-// write writes one object: a line a field, then the list within it.
+// write writes one object: a line a field, then the lists within it.
 func (k kind) write(w io.Writer, object json.RawMessage) error {
 	r, err := toRow(object)
 	if err != nil {
@@ -53,12 +54,20 @@ func (k kind) write(w io.Writer, object json.RawMessage) error {
 	if err := writeObject(w, append(k.columns[:len(k.columns):len(k.columns)], k.details...), r); err != nil {
 		return err
 	}
-	within := r.all(k.list)
-	if len(within) == 0 {
-		return nil
+	for _, l := range k.lists {
+		within := r.all(l.path)
+		if len(within) == 0 {
+			continue
+		}
+		fmt.Fprintln(w)
+		if err := writeTable(w, l.columns, within); err != nil {
+			return err
+		}
 	}
-	fmt.Fprintln(w)
-	return writeTable(w, k.listed, within)
+	return nil
 }
+
+// called is what the argument that names one is called.
+func (k kind) called() string { return cmp.Or(k.name, "ID") }
 
 func isNull(value json.RawMessage) bool { return len(value) == 0 || string(value) == "null" }
