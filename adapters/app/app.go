@@ -189,7 +189,7 @@ func Start(ctx context.Context, c Config) (s *System, err error) {
 	for _, d := range Definitions {
 		names = append(names, d.Name)
 	}
-	api := graphql.NewHandler(graphql.Config{Commands: s.Bus, Sagas: graphql.NamedSagas{States: s.Bus, Names: names}, Reads: reads{s.Reader},
+	api := graphql.NewHandler(graphql.Config{Commands: s.Bus, Sagas: graphql.NamedSagas{States: s.Bus, Names: names}, Reads: reads{s.Reader}, Sinks: s.sinkReader(),
 		Live: live{s.Group}, Sealer: keys, Tokens: s.Gateway, Auth: graphql.StaticToken(c.Token, "operator"), Logger: c.Logger.With("part", "graphql"),
 		Introspection: true})
 	web := &http.Server{Handler: s.mux(api, MetricsHandler(c.Metrics)), ReadHeaderTimeout: 10 * time.Second,

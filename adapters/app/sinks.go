@@ -22,7 +22,6 @@ import (
 	"github.com/tenure-dev/tenure/adapters/postgres"
 	"github.com/tenure-dev/tenure/commands"
 	"github.com/tenure-dev/tenure/domain"
-	"github.com/tenure-dev/tenure/domain/sink"
 )
 
 // webhookKind is the kind of target that is no broker's.
@@ -148,13 +147,4 @@ func (r recorder) Record(ctx context.Context, batch []sinks.Delivery) error {
 			Started: d.Started, Took: d.Took, Outcome: d.Outcome, Code: d.Code, Status: d.Status}
 	}
 	return r.Deliveries.Record(ctx, rows)
-}
-
-// parked is what is parked of a sink, by event id.
-func (s *System) parked(ctx context.Context, name string) (domain.Map[sink.Parked], error) {
-	state, _, err := s.Bus.State(ctx, sink.Aggregate.Stream(name))
-	if err != nil {
-		return domain.Map[sink.Parked]{}, err
-	}
-	return state.(sink.State).Parked, nil
 }
