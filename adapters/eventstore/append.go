@@ -34,7 +34,14 @@ func (l *Log) Append(ctx context.Context, stream string, expected int64, events 
 	return commands.Appended{Revision: int64(written.NextExpectedVersion), Commit: written.CommitPosition}, nil
 }
 
+// AnyRevision is the expected revision of an append that takes the stream as it is. The event store recognises a repeat of one
+// event by its id alone then, as long as it remembers: the embedded node for ever, a server for its last few ten thousand ids.
+const AnyRevision int64 = -2
+
 func expectation(revision int64) esdb.ExpectedRevision {
+	if revision == AnyRevision {
+		return esdb.Any{}
+	}
 	if revision < 0 {
 		return esdb.NoStream{}
 	}

@@ -15,7 +15,8 @@ import (
 
 // Follow delivers every event behind a position in log order, 0 for the log's start, and then what is appended, without end:
 // none is skipped and none comes twice, however often the connection breaks. CaughtUp comes whenever the end of the log has
-// been met; a Checkpoint when only events of the event store's own streams, which are left out, moved the position. It ends
+// been met; a Checkpoint when only events of the event store's own streams and the message bus's, which are left out, moved the
+// position. It ends
 // with ctx, with Close, and at the one error that trying again cannot mend: CodeInvalid for a position that is no event's.
 func (l *Log) Follow(ctx context.Context, after uint64) iter.Seq2[domain.Delivery, error] {
 	return func(yield func(domain.Delivery, error) bool) {
@@ -157,23 +158,15 @@ func begin[S interface{ Close() error }](ctx context.Context, l *link, open func
 }
 
 // next waits for a subscription's next message.
-func next(sub *esdb.Subscription) (d domain.Delivery, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = domain.Unavailable("the subscription broke", &panicked{p})
-		}
-	}()
+func next(sub *esdb.Subscription) (domain.Delivery, error) {
 	for {
-		switch m := sub.Recv(); {
-		case m.SubscriptionDropped != nil:
-			err := m.SubscriptionDropped.Error
-			if err == nil {
-				err = errors.New("dropped")
-			}
-			return d, coded(err)
+		m, err := receive(sub)
+		switch {
+		case err != nil:
+			return domain.Delivery{}, err
 		case m.EventAppeared != nil:
 			e := m.EventAppeared.OriginalEvent()
-			if isSystem(e) {
+			if isSystem(e) || domain.OfTheBus(e.StreamID) {
 				return domain.Delivery{Kind: domain.Checkpoint, Commit: e.Position.Commit}, nil
 			}
 			return domain.Delivery{Kind: domain.DeliveredEvent, Event: recorded(e), Commit: e.Position.Commit}, nil

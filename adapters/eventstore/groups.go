@@ -33,6 +33,7 @@ const (
 // reach the event store: the event comes again.
 type Consumed struct {
 	Event   domain.Recorded
+	Raw     Raw // the same event with its metadata as they are
 	Retries int // deliveries before this one that the event store knows of
 	Ack     func() error
 	Nack    func(action Nack, reason string) error
@@ -160,7 +161,8 @@ func (c *consumer) next() (e Consumed, err error) {
 		return e, coded(err)
 	}
 	resolved := m.EventAppeared.Event
-	return Consumed{Event: recorded(resolved.OriginalEvent()), Retries: m.EventAppeared.RetryCount,
+	original := resolved.OriginalEvent()
+	return Consumed{Event: recorded(original), Raw: raw(original), Retries: m.EventAppeared.RetryCount,
 		Ack: func() error { return c.answer(func() error { return c.sub.Ack(resolved) }) },
 		Nack: func(action Nack, reason string) error {
 			return c.answer(func() error { return c.sub.Nack(reason, esdb.NackAction(action), resolved) })

@@ -61,7 +61,7 @@ func (l *Log) ReadBackwards(ctx context.Context, stream string, from int64, limi
 }
 
 // ReadAll yields at most limit events behind a position in log order, 0 for the log's start, to the log's present end.
-// Streams of the event store's own, which begin with $, are left out. CodeInvalid is a position that is no event's.
+// Streams of the event store's own, which begin with $, and the message bus's are left out. CodeInvalid is a position that is no event's.
 func (l *Log) ReadAll(ctx context.Context, after uint64, limit int) iter.Seq2[domain.Recorded, error] {
 	return func(yield func(domain.Recorded, error) bool) {
 		for p, err := range l.pages(ctx, after, limit) {
@@ -142,7 +142,7 @@ func (l *Log) streamPage(ctx context.Context, stream string, o esdb.ReadStreamOp
 // allPage reads n events and leaves out what is not ours and what is not behind a position.
 func (l *Log) allPage(ctx context.Context, o esdb.ReadAllOptions, n int, after uint64) (page, error) {
 	return allPage(ctx, l, o, n, after, func(e *esdb.RecordedEvent) (domain.Recorded, bool) {
-		if e.Position.Commit <= after || isSystem(e) {
+		if e.Position.Commit <= after || isSystem(e) || domain.OfTheBus(e.StreamID) {
 			return domain.Recorded{}, false
 		}
 		return recorded(e), true
@@ -209,7 +209,7 @@ func allFrom(after uint64) esdb.AllPosition {
 	return esdb.Position{Commit: after, Prepare: after}
 }
 
-// isSystem tells events that are not ours to see: the event store's own streams, and its own marks in other streams.
+// isSystem tells events that are nobody's to see: the event store's own streams, and its own marks in other streams.
 func isSystem(e *esdb.RecordedEvent) bool {
 	return strings.HasPrefix(e.StreamID, "$") || strings.HasPrefix(e.EventType, "$")
 }

@@ -86,7 +86,7 @@ func raw(e *esdb.RecordedEvent) Raw {
 		JSON: e.ContentType == "application/json", Created: created, Data: e.Data, Metadata: e.UserMetadata}
 }
 
-// AppendRaw appends events of one stream behind a revision, or NoStream. Their positions, revisions and times are not looked
+// AppendRaw appends events of one stream behind a revision, NoStream or AnyRevision. Their positions, revisions and times are not looked
 // at. A repeat is answered as the first time.
 func (l *Log) AppendRaw(ctx context.Context, stream string, expected int64, events []Raw) error {
 	proposed := make([]esdb.EventData, len(events))
@@ -100,7 +100,10 @@ func (l *Log) AppendRaw(ctx context.Context, stream string, expected int64, even
 	_, err := do(ctx, l.calls, func(ctx context.Context, c *esdb.Client) (*esdb.WriteResult, error) {
 		return c.AppendToStream(ctx, stream, options, proposed...)
 	})
-	return coded(err)
+	if err != nil {
+		return l.appendError(ctx, stream, expected, coded(err))
+	}
+	return nil
 }
 
 func contentType(json bool) esdb.ContentType {
