@@ -50,6 +50,7 @@ func TestTheBusKeepsWatermillsContract(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = s.Close() }) // the suite's own test of order closes its subscribers before it subscribes
 		return bus.NewPublisher(log), s
 	}
 	features := tests.Features{ConsumerGroups: true, GuaranteedOrder: true, Persistent: true, ForceShort: true}
@@ -74,6 +75,7 @@ func TestCompetingConsumersKeepWatermillsContract(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = s.Close() }) // the suite's own test of order closes its subscribers before it subscribes
 		return bus.NewPublisher(log), s
 	}
 	features := tests.Features{ConsumerGroups: true, Persistent: true, ForceShort: true}

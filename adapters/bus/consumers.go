@@ -91,7 +91,7 @@ func (s *Consumers) ensure(ctx context.Context, topic string) error {
 func (s *Consumers) run(under subscribed, topic string, out chan<- *message.Message) {
 	for failures := 0; under.feeding.Err() == nil; failures++ {
 		came, err := s.consume(under, topic, out)
-		if under.feeding.Err() != nil {
+		if under.feeding.Err() != nil || under.answering.Err() != nil {
 			return
 		}
 		if came {

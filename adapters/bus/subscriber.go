@@ -127,7 +127,7 @@ func (s *Subscriber) run(under subscribed, c *cursor, out chan<- *message.Messag
 	for failures := 0; under.feeding.Err() == nil; failures++ {
 		before := c.revision
 		err := s.lead(under, c, out)
-		if under.feeding.Err() != nil {
+		if under.feeding.Err() != nil || under.answering.Err() != nil {
 			return
 		}
 		switch domain.CodeOf(err) {
