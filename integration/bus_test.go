@@ -34,7 +34,9 @@ func (l *leases) Lead(ctx context.Context, name string, run func(ctx context.Con
 	return run(ctx)
 }
 
-func groupName(suites string) string { return strings.NewReplacer("cg_", "cg-", "test_", "t-").Replace(suites) }
+func groupName(suites string) string {
+	return strings.NewReplacer("cg_", "cg-", "test_", "t-").Replace(suites)
+}
 
 // TestTheBusKeepsWatermillsContract runs watermill's own suite on the ordered subscriber over a real node. ForceShort is the suite's
 // switch for fewer messages: its long form waits on thousands of single acknowledgements. GuaranteedOrder holds with any number
@@ -60,7 +62,9 @@ func TestTheBusKeepsWatermillsContract(t *testing.T) {
 	t.Run("no group", func(t *testing.T) {
 		features.NewSubscriberReceivesOldMessages = true
 		tests.TestNewSubscriberReceivesOldMessages(t, tests.TestContext{TestID: tests.NewTestID(), Features: features},
-			func(t *testing.T) (message.Publisher, message.Subscriber) { return grouped(t, "cg_"+watermill.NewUUID()) })
+			func(t *testing.T) (message.Publisher, message.Subscriber) {
+				return grouped(t, "cg_"+watermill.NewUUID())
+			})
 	})
 }
 
