@@ -19,6 +19,7 @@ import (
 type memory struct {
 	mu     sync.Mutex
 	events []Event
+	places map[string][]int // of each stream's events
 	grown  chan struct{} // closed when there are more events
 	epoch  domain.Epoch
 	// fault is asked before and after each append. An error after it is an answer that was lost.
@@ -26,7 +27,7 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{grown: make(chan struct{}), epoch: domain.Epoch{Number: 1, ID: "one"}}
+	return &memory{places: map[string][]int{}, grown: make(chan struct{}), epoch: domain.Epoch{Number: 1, ID: "one"}}
 }
 
 func (l *memory) Append(_ context.Context, expected int64, e Event) error {
@@ -44,9 +45,9 @@ func (l *memory) Append(_ context.Context, expected int64, e Event) error {
 func (l *memory) append(expected int64, e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	had := l.stream(e.Stream)
-	for _, h := range had {
-		if h.ID == e.ID && (expected == AnyRevision || h.Revision == expected+1) {
+	had := l.places[e.Stream]
+	for i, at := range had {
+		if l.events[at].ID == e.ID && (expected == AnyRevision || int64(i) == expected+1) {
 			return nil
 		}
 	}
@@ -55,26 +56,20 @@ func (l *memory) append(expected int64, e Event) error {
 	}
 	e.Revision, e.Position = int64(len(had)), uint64(len(l.events)+1)*10
 	e.Created = time.Now()
-	l.events = append(l.events, e)
+	l.places[e.Stream], l.events = append(had, len(l.events)), append(l.events, e)
 	close(l.grown)
 	l.grown = make(chan struct{})
 	return nil
 }
 
-// stream gives a stream's events. The caller holds mu.
-func (l *memory) stream(name string) (of []Event) {
-	for _, e := range l.events {
-		if e.Stream == name {
-			of = append(of, e)
-		}
-	}
-	return of
-}
-
-func (l *memory) in(stream string) []Event {
+// in gives a stream's events.
+func (l *memory) in(stream string) (of []Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.stream(stream)
+	for _, at := range l.places[stream] {
+		of = append(of, l.events[at])
+	}
+	return of
 }
 
 func (l *memory) At(_ context.Context, stream string, revision int64) (Event, bool, error) {
@@ -140,11 +135,7 @@ func (l *memory) add(t testing.TB, stream, kind string, numbers ...int) {
 func (l *memory) expire(stream string, revision int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, e := range l.events {
-		if e.Stream == stream && e.Revision == revision {
-			l.events[i].ID = ""
-		}
-	}
+	l.events[l.places[stream][revision]].ID = ""
 }
 
 // subscribe makes a subscription that ends with the test, and gives its messages.
