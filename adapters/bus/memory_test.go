@@ -20,7 +20,7 @@ type memory struct {
 	mu     sync.Mutex
 	events []Event
 	places map[string][]int // of each stream's events
-	grown  chan struct{} // closed when there are more events
+	grown  chan struct{}    // closed when there are more events
 	epoch  domain.Epoch
 	// fault is asked before and after each append. An error after it is an answer that was lost.
 	fault func(e Event, done bool) error
