@@ -50,11 +50,23 @@ func BenchmarkReadAll(b *testing.B) {
 		}
 		return n
 	}
+	followRaw := func(l *eventstore.Log) (n int) {
+		for _, err := range l.FollowRaw(b.Context(), 0) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			if n++; n == events {
+				break
+			}
+		}
+		return n
+	}
 	for _, way := range []struct {
 		name  string
 		codec encoding.CodecV2
 		read  func(*eventstore.Log) int
-	}{{"read/plain", fast.(codec.Codec).CodecV2, read}, {"read/fast", fast, read}, {"follow/plain", fast.(codec.Codec).CodecV2, follow}, {"follow/fast", fast, follow}} {
+	}{{"read/plain", fast.(codec.Codec).CodecV2, read}, {"read/fast", fast, read}, {"follow/plain", fast.(codec.Codec).CodecV2, follow}, {"follow/fast", fast, follow},
+		{"followraw/fast", fast, followRaw}} {
 		b.Run(way.name, func(b *testing.B) {
 			encoding.RegisterCodecV2(way.codec) // nobody makes a call now
 			l := s.open()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
 
@@ -17,6 +18,7 @@ func (l *Log) FollowRaw(ctx context.Context, after uint64) iter.Seq2[Raw, error]
 		l.warnIfBeyondHead(ctx, after)
 		at := after
 		l.follow(ctx, subscriber{
+			catchUp: func(ctx context.Context, yield func(Raw, error) bool) bool { return l.catchUpRaw(ctx, &at, yield) },
 			open: func(ctx context.Context, c *esdb.Client) (*esdb.Subscription, error) {
 				return c.SubscribeToAll(ctx, esdb.SubscribeToAllOptions{From: allFrom(at), MaxSearchWindow: 256,
 					Filter: &esdb.SubscriptionFilter{Type: esdb.StreamFilterType, Regex: `^[^$]`}})
@@ -36,6 +38,7 @@ func (l *Log) FollowStream(ctx context.Context, stream string, after int64) iter
 	return func(yield func(Raw, error) bool) {
 		at := after
 		l.follow(ctx, subscriber{
+			catchUp: func(context.Context, func(Raw, error) bool) bool { return true },
 			open: func(ctx context.Context, c *esdb.Client) (*esdb.Subscription, error) {
 				o := esdb.SubscribeToStreamOptions{From: esdb.Start{}}
 				if at >= 0 {
@@ -53,8 +56,32 @@ func (l *Log) FollowStream(ctx context.Context, stream string, after int64) iter
 	}
 }
 
+// catchUpRaw is catchUp for events of any form.
+func (l *Log) catchUpRaw(ctx context.Context, at *uint64, yield func(Raw, error) bool) bool {
+	read := func(ctx context.Context, after uint64, n int) (pageOf[Raw], error) {
+		return allPage(ctx, l, esdb.ReadAllOptions{From: allFrom(after)}, n, after, func(e *esdb.RecordedEvent) (Raw, bool) {
+			return raw(e), e.Position.Commit > after && !isSystem(e)
+		})
+	}
+	for p, err := range pages(ctx, *at, math.MaxInt, read) {
+		if err != nil {
+			return true
+		}
+		for _, r := range p.events {
+			if *at = r.Position; !yield(r, nil) {
+				return false
+			}
+		}
+		if *at = p.last; ctx.Err() != nil || l.feeds.base.Err() != nil {
+			return true
+		}
+	}
+	return true
+}
+
 // subscriber is one subscription's life over many connections: how it begins from where it is, and how an event moves it.
 type subscriber struct {
+	catchUp    func(ctx context.Context, yield func(Raw, error) bool) bool // false when the consumer has had enough
 	open       func(context.Context, *esdb.Client) (*esdb.Subscription, error)
 	event      func(*esdb.RecordedEvent) (isNew bool)
 	checkpoint func(commit uint64)
@@ -63,6 +90,9 @@ type subscriber struct {
 // follow yields what a subscriber has not had yet, and subscribes again however often the connection breaks.
 func (l *Log) follow(ctx context.Context, s subscriber, yield func(Raw, error) bool) {
 	for failures := 0; ctx.Err() == nil && l.feeds.base.Err() == nil; failures++ {
+		if !s.catchUp(ctx, yield) {
+			return
+		}
 		came, err := l.followOnce(ctx, s, yield)
 		switch {
 		case err == nil || ctx.Err() != nil:

@@ -74,20 +74,27 @@ func (l *Log) ReadAll(ctx context.Context, after uint64, limit int) iter.Seq2[do
 
 // pages yields the log behind a position page by page, at most limit events of ours, and reads one page ahead.
 func (l *Log) pages(ctx context.Context, after uint64, limit int) iter.Seq2[page, error] {
-	return func(yield func(page, error) bool) {
-		ahead, enough := make(chan answer[page]), make(chan struct{})
+	return pages(ctx, after, limit, func(ctx context.Context, after uint64, n int) (page, error) {
+		return l.allPage(ctx, esdb.ReadAllOptions{From: allFrom(after)}, n, after)
+	})
+}
+
+// pages yields what read gives behind a position page by page, at most limit events, and reads one page ahead.
+func pages[E any](ctx context.Context, after uint64, limit int, read func(ctx context.Context, after uint64, n int) (pageOf[E], error)) iter.Seq2[pageOf[E], error] {
+	return func(yield func(pageOf[E], error) bool) {
+		ahead, enough := make(chan answer[pageOf[E]]), make(chan struct{})
 		reading, cancel := context.WithCancel(ctx)
 		var reader sync.WaitGroup
 		reader.Go(func() {
 			defer close(ahead)
 			for more := limit > 0; more; {
 				// Events that are left out may stand before those that are wanted.
-				p, err := l.allPage(reading, esdb.ReadAllOptions{From: allFrom(after)}, min(max(limit, 16), wholePageSize), after)
+				p, err := read(reading, after, min(max(limit, 16), wholePageSize))
 				p.events = p.events[:min(limit, len(p.events))]
 				limit -= len(p.events)
 				after, more = p.last, err == nil && p.more && limit > 0
 				select {
-				case ahead <- answer[page]{p, err}:
+				case ahead <- answer[pageOf[E]]{p, err}:
 				case <-enough:
 					return
 				}
