@@ -294,6 +294,38 @@ func TestWatermillsLogHoldsNoMessages(t *testing.T) {
 	}
 }
 
+func TestAPublisherOutlivesTheHandlersThatShareIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemory()
+		p := NewPublisher(l)
+		r, err := NewRouter(RouterConfig{Publisher: p, Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var handlers []*message.Handler
+		for _, name := range []string{"one", "two"} {
+			s, err := NewSubscriber(SubscriberConfig{Log: l, Name: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			handlers = append(handlers, r.AddHandler(name, "topic-a", s, "topic-"+name, p, message.PassthroughHandler))
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(context.Background()) }()
+		<-r.Running()
+		handlers[0].Stop()
+		<-handlers[0].Stopped()
+		l.add(t, "topic-a", "x", 1)
+		synctest.Wait()
+		if out := l.in("topic-two"); len(out) != 1 {
+			t.Errorf("%d published", len(out))
+		}
+		if err := errors.Join(r.Close(), <-ended); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestARouterNeedsItsParts(t *testing.T) {
 	if _, err := NewRouter(RouterConfig{Now: time.Now}); err == nil {
 		t.Error("without a publisher")
