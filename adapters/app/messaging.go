@@ -32,23 +32,23 @@ func (l MessageLog) Append(ctx context.Context, expected int64, e bus.Event) err
 // At implements bus.Log.
 func (l MessageLog) At(ctx context.Context, stream string, revision int64) (bus.Event, bool, error) {
 	r, found, err := l.RawEvent(ctx, stream, max(revision, 0))
-	return message(r), found && revision >= 0, err
+	return busEvent(r), found && revision >= 0, err
 }
 
 // Last implements bus.Log.
 func (l MessageLog) Last(ctx context.Context, stream string) (bus.Event, bool, error) {
 	r, found, err := l.RawEvent(ctx, stream, eventstore.End)
-	return message(r), found, err
+	return busEvent(r), found, err
 }
 
 // Follow implements bus.Log.
 func (l MessageLog) Follow(ctx context.Context, after uint64) iter.Seq2[bus.Event, error] {
-	return messages(l.FollowRaw(ctx, after))
+	return busEvents(l.FollowRaw(ctx, after))
 }
 
 // FollowStream implements bus.Log.
 func (l MessageLog) FollowStream(ctx context.Context, stream string, after int64) iter.Seq2[bus.Event, error] {
-	return messages(l.Log.FollowStream(ctx, stream, after))
+	return busEvents(l.Log.FollowStream(ctx, stream, after))
 }
 
 // Epoch implements bus.Log.
@@ -63,7 +63,7 @@ func (l MessageLog) EnsureGroup(ctx context.Context, stream, group string, s bus
 func (l MessageLog) Consume(ctx context.Context, stream, group string, buffer int) iter.Seq2[bus.Consumed, error] {
 	return func(yield func(bus.Consumed, error) bool) {
 		for c, err := range l.Log.Consume(ctx, stream, group, buffer) {
-			if !yield(bus.Consumed{Event: message(c.Raw), Retries: c.Retries, Ack: c.Ack,
+			if !yield(bus.Consumed{Event: busEvent(c.Raw), Retries: c.Retries, Ack: c.Ack,
 				Retry: func(reason string) error { return c.Nack(eventstore.Retry, reason) }}, err) {
 				return
 			}
@@ -71,17 +71,17 @@ func (l MessageLog) Consume(ctx context.Context, stream, group string, buffer in
 	}
 }
 
-func messages(from iter.Seq2[eventstore.Raw, error]) iter.Seq2[bus.Event, error] {
+func busEvents(from iter.Seq2[eventstore.Raw, error]) iter.Seq2[bus.Event, error] {
 	return func(yield func(bus.Event, error) bool) {
 		for r, err := range from {
-			if !yield(message(r), err) {
+			if !yield(busEvent(r), err) {
 				return
 			}
 		}
 	}
 }
 
-func message(r eventstore.Raw) bus.Event {
+func busEvent(r eventstore.Raw) bus.Event {
 	return bus.Event{Stream: r.Stream, Revision: r.Revision, Position: r.Position, ID: r.ID.String(), Type: r.Type, JSON: r.JSON,
 		Created: time.Unix(0, r.Created*100), Data: r.Data, Metadata: r.Metadata}
 }
