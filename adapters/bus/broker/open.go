@@ -41,10 +41,12 @@ type Sink interface {
 	Publisher(Ports) (message.Publisher, error)
 }
 
-// Source is the settings of where messages come from. Subscriber is as Sink's Publisher.
+// Source is the settings of where messages come from. Subscriber is as Sink's Publisher; Answers is a publisher to topics of the
+// same broker, which are made where they are not there.
 type Source interface {
 	settings
 	Subscriber(Ports) (message.Subscriber, error)
+	Answers(Ports) (message.Publisher, error)
 }
 
 var sinks = map[string]func() Sink{
