@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,16 +56,18 @@ func (c *NATSSink) Publisher(p Ports) (message.Publisher, error) {
 	if c.Create && subjectsOf(c.Subject) == ">" {
 		return nil, domain.Invalid("subject", "must begin with a fixed part where the stream is created")
 	}
-	conn, hide, err := c.connect(p)
+	t := &natsTarget{subject: subject, config: *c}
+	t.cut() // the first connection begins
+	conn, hide, err := c.connect(p, t.cut, nats.ReconnectErrHandler(t.note), nats.ConnectHandler(t.welcome), nats.ReconnectHandler(t.welcome))
 	if err != nil {
 		return nil, err
 	}
-	js, err := jetstream.New(conn)
-	if err != nil {
+	t.conn = conn
+	if t.js, err = jetstream.New(conn); err != nil {
 		conn.Close()
 		return nil, err
 	}
-	return newPublisher(&natsTarget{conn: conn, js: js, subject: subject, config: *c}, hide, c.Timeout), nil
+	return newPublisher(t, hide, c.Timeout), nil
 }
 
 func checkTimeout(d time.Duration) error {
@@ -78,7 +81,9 @@ func (c *NATSServer) check() error {
 	return nil
 }
 
-func (c *NATSServer) connect(p Ports) (*nats.Conn, scrubber, error) {
+// connect makes the first attempt at once, for 2 s at most, and the others in the background. Lost is called, if not nil,
+// after a connection has gone.
+func (c *NATSServer) connect(p Ports, lost func(), more ...nats.Option) (*nats.Conn, scrubber, error) {
 	at, err1 := c.URL.demand("url", p.Lookup)
 	credentials, err2 := c.Credentials.resolve("credentials", p.Lookup)
 	ca, err3 := c.CA.resolve("ca", p.Lookup)
@@ -97,6 +102,9 @@ func (c *NATSServer) connect(p Ports) (*nats.Conn, scrubber, error) {
 		nats.ReconnectBufSize(-1), // a message that waits for a connection could be sent long after its Publish failed
 		nats.CustomReconnectDelay(backoff),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if lost != nil {
+				lost()
+			}
 			if err != nil {
 				log.Warn("broker: disconnected from NATS", "error", hide.scrub(err.Error()))
 			}
@@ -105,6 +113,7 @@ func (c *NATSServer) connect(p Ports) (*nats.Conn, scrubber, error) {
 			log.Warn("broker: NATS", "error", hide.scrub(err.Error()))
 		}),
 	}
+	options = append(options, more...)
 	if trusted != nil {
 		options = append(options, nats.Secure(trusted))
 	}
@@ -133,6 +142,35 @@ type natsTarget struct {
 	subject template
 	config  NATSSink
 	made    atomic.Bool // the stream has been seen or made
+	refused atomic.Bool // the last attempt to connect failed for our credentials
+
+	mu         sync.Mutex
+	connected  context.Context // ends when the connection goes
+	disconnect context.CancelFunc
+}
+
+func (t *natsTarget) note(_ *nats.Conn, err error) {
+	t.refused.Store(errors.Is(err, nats.ErrAuthorization))
+}
+func (t *natsTarget) welcome(*nats.Conn) { t.refused.Store(false) }
+
+// cut ends the wait for acknowledgements, which do not come by another connection.
+func (t *natsTarget) cut() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.disconnect != nil {
+		t.disconnect()
+	}
+	t.connected, t.disconnect = context.WithCancel(context.Background())
+}
+
+// whileConnected is ctx until the connection goes.
+func (t *natsTarget) whileConnected(ctx context.Context) (context.Context, context.CancelFunc) {
+	bound, cancel := context.WithCancelCause(ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	stop := context.AfterFunc(t.connected, func() { cancel(errInterrupt) })
+	return bound, func() { stop(); cancel(nil) }
 }
 
 func (t *natsTarget) send(ctx context.Context, m *message.Message) error {
@@ -140,10 +178,19 @@ func (t *natsTarget) send(ctx context.Context, m *message.Message) error {
 	if err != nil {
 		return err
 	}
-	if err := t.ensure(ctx); err != nil {
-		return err
+	bound, release := t.whileConnected(ctx)
+	defer release()
+	if err = t.ensure(bound); err == nil {
+		err = t.publish(bound, subject, m)
 	}
-	_, err = t.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: m.Payload, Header: natsHeader(m)},
+	if err != nil && errors.Is(context.Cause(bound), errInterrupt) {
+		return errInterrupt
+	}
+	return err
+}
+
+func (t *natsTarget) publish(ctx context.Context, subject string, m *message.Message) error {
+	_, err := t.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: m.Payload, Header: natsHeader(m)},
 		jetstream.WithMsgID(m.UUID), jetstream.WithExpectStream(t.config.Stream))
 	return err
 }
@@ -184,14 +231,13 @@ func subjectsOf(subject string) string {
 }
 
 func (t *natsTarget) judge(err error) verdict {
-	last := t.conn.LastError()
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload), apiCode(err) == jetstream.JSErrCodeStreamMessageExceedsMaximum:
 		return verdict{CodeTooLarge, true}
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
 		apiCode(err) == jetstream.JSErrCodeStreamNotFound, apiCode(err) == natsOtherStream:
 		return verdict{code: CodeUnroutable}
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(last, nats.ErrAuthorization), errors.Is(last, nats.ErrPermissionViolation):
+	case errors.Is(err, nats.ErrAuthorization), t.refused.Load(), errors.Is(t.conn.LastError(), nats.ErrPermissionViolation):
 		return verdict{code: CodeUnauthorized}
 	}
 	return verdict{}
@@ -210,5 +256,8 @@ func apiCode(err error) jetstream.ErrorCode {
 
 func (t *natsTarget) end() error {
 	t.conn.Close()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.disconnect()
 	return nil
 }

@@ -43,7 +43,7 @@ func (c *NATSSource) Subscriber(p Ports) (message.Subscriber, error) {
 	if err := first(c.check(), checkRedelivery(c.Redelivery)); err != nil {
 		return nil, err
 	}
-	conn, hide, err := c.connect(p)
+	conn, hide, err := c.connect(p, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -84,19 +84,34 @@ func (r *natsReceiver) receive(s *session) error {
 		if err != nil {
 			return err
 		}
+		acked, err := r.hand(s, from)
+		if err == nil && acked {
+			err = from.DoubleAck(s.hard)
+		}
+		if err != nil || !acked {
+			return err
+		}
+	}
+}
+
+// hand gives a message until it is acknowledged: a refused one is kept here while it rests, and JetStream told that it is
+// being worked on. Given back to JetStream, it would at times come only after the pull had timed out, seconds later.
+func (r *natsReceiver) hand(s *session, from jetstream.Msg) (acked bool, err error) {
+	for {
 		m := fromNATS(from)
 		m.SetContext(s.hard)
 		acked, answered := s.hand(m, ackWait/3, func() { _ = from.InProgress() })
-		switch {
-		case !answered:
-			return nil
-		case acked:
-			err = from.DoubleAck(s.hard)
-		default:
-			err = from.NakWithDelay(r.config.Redelivery)
+		if acked {
+			return true, nil
 		}
-		if err != nil {
-			return err
+		for left := r.config.Redelivery; answered && left > 0; left -= ackWait / 3 {
+			if err := from.InProgress(); err != nil {
+				return false, err
+			}
+			answered = pause(s.stop, min(left, ackWait/3))
+		}
+		if !answered {
+			return false, from.Nak()
 		}
 	}
 }
