@@ -61,11 +61,8 @@ func (c *KafkaSink) Publisher(p Ports) (message.Publisher, error) {
 	if err := config.Validate(); err != nil {
 		return nil, domain.Invalid("brokers", "cannot be used with these settings: %s", hiding(password).scrub(err.Error()))
 	}
-	hide := hiding(password)
-	t := &kafkaTarget{topic: c.Topic, config: kafka.PublisherConfig{
-		Brokers: c.Brokers, Marshaler: kafkaMarshaler{}, OverwriteSaramaConfig: config,
-	}, log: libraryLog{log: p.log(), hide: hide}}
-	return newPublisher(t, hide, c.Timeout), nil
+	t := &kafkaTarget{topic: c.Topic, brokers: c.Brokers, config: config}
+	return newPublisher(t, hiding(password), c.Timeout), nil
 }
 
 func (c *KafkaSink) check() error {
@@ -104,23 +101,35 @@ func (c *KafkaSink) producer() *sarama.Config {
 
 // kafkaTarget opens its producer when a message comes, since the library wants the broker up for that.
 type kafkaTarget struct {
-	topic  string
-	config kafka.PublisherConfig
-	log    libraryLog
+	topic   string
+	brokers []string
+	config  *sarama.Config
 
 	mu   sync.Mutex
-	open *kafka.Publisher
+	open *kafkaProducer
+}
+
+// kafkaProducer is a producer with its client: the library's own constructor leaves the client running where the producer
+// cannot be made.
+type kafkaProducer struct {
+	sarama.SyncProducer
+	client sarama.Client
 }
 
 func (t *kafkaTarget) send(ctx context.Context, m *message.Message) error {
+	record, err := toKafka(t.topic, m)
+	if err != nil {
+		return err
+	}
 	producer, err := t.producer(ctx)
 	if err != nil {
 		return err
 	}
-	return producer.Publish(t.topic, m)
+	_, _, err = producer.SendMessage(record)
+	return err
 }
 
-func (t *kafkaTarget) producer(ctx context.Context) (*kafka.Publisher, error) {
+func (t *kafkaTarget) producer(ctx context.Context) (*kafkaProducer, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.open != nil {
@@ -129,19 +138,21 @@ func (t *kafkaTarget) producer(ctx context.Context) (*kafka.Publisher, error) {
 	if err := ctx.Err(); err != nil { // whoever held the lock has used up our time
 		return nil, err
 	}
-	opened, err := kafka.NewPublisher(t.config, t.log)
+	client, err := sarama.NewClient(t.brokers, t.config)
 	if err != nil {
 		return nil, err
 	}
-	t.open = opened
-	return opened, nil
+	opened, err := sarama.NewSyncProducerFromClient(client)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	t.open = &kafkaProducer{opened, client}
+	return t.open, nil
 }
 
-// kafkaMarshaler adds the key and our headers to the library's form.
-type kafkaMarshaler struct{ kafka.DefaultMarshaler }
-
-func (k kafkaMarshaler) Marshal(topic string, m *message.Message) (*sarama.ProducerMessage, error) {
-	record, err := k.DefaultMarshaler.Marshal(topic, m)
+// toKafka adds the key and our headers to watermill's form.
+func toKafka(topic string, m *message.Message) (*sarama.ProducerMessage, error) {
+	record, err := kafka.DefaultMarshaler{}.Marshal(topic, m)
 	if err != nil {
 		return nil, err
 	}
@@ -177,5 +188,5 @@ func (t *kafkaTarget) end() error {
 	if t.open == nil {
 		return nil
 	}
-	return t.open.Close()
+	return errors.Join(t.open.Close(), t.open.client.Close())
 }
