@@ -45,8 +45,7 @@ func (b *bench) sinks(postgres string) {
 	defer log.Close(context.Background())
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	defer receiver.Close()
-	server := natsServer(b.T, b.TempDir(), -1)
-	defer func() { server.Shutdown(); server.WaitForShutdown() }()
+	nats := natsBroker(b.T)
 	targets := []sinkTarget{
 		{"webhook", func(int) message.Publisher {
 			p, err := webhook.New(webhook.Config{URL: receiver.URL, Secrets: []webhook.Secret{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
@@ -55,9 +54,7 @@ func (b *bench) sinks(postgres string) {
 			return p
 		}},
 		{"NATS JetStream", func(n int) message.Publisher {
-			s := broker.NewNATSSink()
-			s.URL, s.Stream, s.Subject, s.Create = broker.Text(server.ClientURL()), fmt.Sprint("BENCH", n), fmt.Sprint("bench", n), true
-			return b.published(s)
+			return b.published(nats.sink(fmt.Sprint("bench", n)))
 		}},
 		{"Postgres", func(n int) message.Publisher {
 			s := broker.NewPostgresSink()

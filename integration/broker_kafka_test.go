@@ -43,7 +43,7 @@ func kafkaBroker(t testing.TB) testBroker {
 			c, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir),
 				kfake.TLS(&tls.Config{Certificates: []tls.Certificate{certificate}}), kfake.EnableSASL(), kfake.Superuser("PLAIN", "tenure", "of-the-test"),
 				kfake.BrokerConfigs(map[string]string{"message.max.bytes": "65536"}),
-				kfake.SeedTopics(3, "ordered", "restarted", "late", "going-on", "cancelled", "closed", "stranger", "rate"))
+				kfake.SeedTopics(3, "ordered", "restarted", "late", "going-on", "cancelled", "closed", "stranger", "rate", "sunk"))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -68,7 +68,11 @@ func brokerContract(t *testing.T, b testBroker) {
 		"after Close nothing is published or received":                 closes,
 		"what the broker refuses has its code":                         saysWhy,
 	}
+	parts["a sink delivers all through a restart"] = func(t *testing.T, b testBroker) {
+		sinksDeliver(t, b.sink("sunk"), b.source("sunk"), func() { b.stop(); b.start() })
+	}
 	if _, ours := b.source("").(broker.Source); ours {
+		parts["answers go where their topics say"] = answersArrive
 		parts["a subscriber goes on where the last one has ended"] = goesOn
 	}
 	for name, part := range parts {

@@ -77,7 +77,7 @@ func nameOf(topic string) string { return notOfNames.ReplaceAllString(topic, "_"
 
 // Answers publishes to subjects that are the topics. A subject that no stream takes gets one of its own, which has its name.
 func (c *NATSSource) Answers(p Ports) (message.Publisher, error) {
-	conn, hide, err := c.connect(p)
+	conn, hide, err := c.connect(p, nil)
 	if err != nil {
 		return nil, err
 	}
