@@ -23,7 +23,7 @@ func newMapping(path string, n *yaml.Node, first *error) *mapping {
 	m := &mapping{path: path, values: map[string]*yaml.Node{}, taken: map[string]bool{}, first: first}
 	n = followed(n)
 	switch {
-	case n == nil || n.Kind == yaml.ScalarNode && n.Tag == "!!null":
+	case n == nil || n.Kind == 0 || n.Kind == yaml.ScalarNode && n.Tag == "!!null":
 		return m
 	case n.Kind != yaml.MappingNode:
 		m.refuse("", "must be a mapping")
