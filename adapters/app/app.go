@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
+	"github.com/tenure-dev/tenure/adapters/bus/sources"
 	"github.com/tenure-dev/tenure/adapters/eventstore"
 	"github.com/tenure-dev/tenure/adapters/gateway"
 	"github.com/tenure-dev/tenure/adapters/keystore"
@@ -59,16 +60,17 @@ func Registry() *domain.Registry {
 	return domain.NewRegistry(catalogs...)
 }
 
-// Config is what a control plane is made of. All is required but Sinks, Sole, Heartbeat, Metrics and Logger.
+// Config is what a control plane is made of. All is required but Sinks, Sources, Sole, Heartbeat, Metrics and Logger.
 type Config struct {
 	EventStore string // esdb://…
 	Postgres   string // of the read side: postgresql://…
 	KeyDir     string // of the key store
 	HTTP       net.Listener
 	Gateway    net.Listener
-	Token      string       // the operator's bearer token
-	Sinks      []sinks.Sink // as ParseSinks gives them; Start closes their targets
-	Owner      string       // under which this process takes leases: no two that run at once may share it
+	Token      string           // the operator's bearer token
+	Sinks      []sinks.Sink     // as ParseSinks gives them; Start closes their targets
+	Sources    []sources.Source // as ParseSources gives them; Start closes what they hold
+	Owner      string           // under which this process takes leases: no two that run at once may share it
 	// Sole says that no other control plane writes to this log, now or from before.
 	Sole      bool
 	Heartbeat time.Duration        // of agents; 5 s when zero
@@ -113,7 +115,7 @@ func Start(ctx context.Context, c Config) (s *System, err error) {
 			s.Stop(context.WithoutCancel(ctx))
 		}
 	}()
-	s.onStop(func(context.Context) { _ = closeSinks(c.Sinks) })
+	s.onStop(func(context.Context) { _ = errors.Join(closeSinks(c.Sinks), closeSources(c.Sources)) })
 
 	keys, err := keystore.Open(c.KeyDir)
 	if err != nil {
@@ -182,6 +184,9 @@ func Start(ctx context.Context, c Config) (s *System, err error) {
 	}
 	s.goes("sagas", s.retried("sagas", runner.Run))
 	if err := s.startSinks(c.Sinks, keys, db, c.Metrics, c.Logger); err != nil {
+		return s, err
+	}
+	if err := s.startSources(c.Sources, c.Metrics, c.Logger); err != nil {
 		return s, err
 	}
 

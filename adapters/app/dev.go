@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
+	"github.com/tenure-dev/tenure/adapters/bus/sources"
 	"github.com/tenure-dev/tenure/adapters/eventnode"
 	"github.com/tenure-dev/tenure/adapters/postgres/cluster"
 	"github.com/tenure-dev/tenure/agent"
@@ -43,7 +44,8 @@ type DevConfig struct {
 	// EventStore and Plane are servers from elsewhere, for the suites: esdb:// for the log, postgresql:// for the plane. Where
 	// they are empty Dev starts its own.
 	EventStore, Plane string
-	Sinks             []sinks.Sink // as ParseSinks gives them; Dev closes their targets
+	Sinks             []sinks.Sink     // as ParseSinks gives them; Dev closes their targets
+	Sources           []sources.Source // as ParseSources gives them; Dev closes what they hold
 	Demo              bool
 	Token             string // the operator's; generated when empty, and kept
 	Version           string
@@ -150,7 +152,7 @@ func (d *dev) start(ctx context.Context, web, agents, log net.Listener) (err err
 		readside = d.readside.URL("postgres")
 	}
 	if d.system, err = Start(ctx, Config{EventStore: d.url, Postgres: readside, KeyDir: filepath.Join(d.Dir, "keys"), HTTP: web, Gateway: agents,
-		Token: d.Token, Owner: "dev", Sole: d.EventStore == "", Heartbeat: 2 * time.Second, Metrics: metrics, Sinks: d.Sinks, Logger: d.Logger}); err != nil {
+		Token: d.Token, Owner: "dev", Sole: d.EventStore == "", Heartbeat: 2 * time.Second, Metrics: metrics, Sinks: d.Sinks, Sources: d.Sources, Logger: d.Logger}); err != nil {
 		return err
 	}
 	return d.startAgent(ctx, "https://"+agents.Addr().String())

@@ -27,7 +27,7 @@ TENURE_TOKEN; when unset it is made once and kept. Not for production: one machi
 			if err := checkLoopback(cmd, "node", false); err != nil {
 				return err
 			}
-			if c.Sinks, err = sinksOf(cmd, c.Logger); err != nil {
+			if c.Sinks, c.Sources, err = routesOf(cmd, c.Logger); err != nil {
 				return err
 			}
 			c.Dir, c.Token, c.Version = text(cmd, "data"), tokenOf(cmd), version()

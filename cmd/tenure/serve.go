@@ -34,7 +34,7 @@ func serveCommand() *cobra.Command {
 			if c.Logger, err = loggerOf(cmd); err != nil {
 				return err
 			}
-			if c.Sinks, err = sinksOf(cmd, c.Logger); err != nil {
+			if c.Sinks, c.Sources, err = routesOf(cmd, c.Logger); err != nil {
 				return err
 			}
 			if c.HTTP, err = net.Listen("tcp", web); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tenure-dev/tenure/adapters/app"
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
+	"github.com/tenure-dev/tenure/adapters/bus/sources"
 )
 
 // lookup finds an environment variable.
@@ -26,9 +27,12 @@ type lookup func(name string) (value string, set bool)
 const tokenKey = "token"
 
 // The settings that have no flags, since they are mappings.
-const sinksKey = "sinks"
+const (
+	sinksKey   = "sinks"
+	sourcesKey = "sources"
+)
 
-var sectionKeys = []string{sinksKey}
+var sectionKeys = []string{sinksKey, sourcesKey}
 
 // configure gives every flag that was not given the value of its variable, or else of the configuration file. Such a flag
 // counts as given. An empty variable counts as none. A variable's value may also be the first line of the file that a
@@ -115,14 +119,19 @@ func configuredOf(cmd *cobra.Command) configured {
 // tokenOf is the bearer token that TENURE_TOKEN or the configuration file gives; empty where neither does.
 func tokenOf(cmd *cobra.Command) string { return configuredOf(cmd).token }
 
-// sinksOf builds the sinks of the configuration file.
-func sinksOf(cmd *cobra.Command, logger *slog.Logger) ([]sinks.Sink, error) {
+// routesOf builds the sinks and sources of the configuration file.
+func routesOf(cmd *cobra.Command, logger *slog.Logger) ([]sinks.Sink, []sources.Source, error) {
 	c := configuredOf(cmd)
-	all, err := app.ParseSinks(c.sections[sinksKey], app.Settings{Env: c.env, Version: version(), Logger: logger})
+	settings := app.Settings{Env: c.env, Version: version(), Logger: logger}
+	to, err := app.ParseSinks(c.sections[sinksKey], settings)
 	if err != nil {
-		return nil, usage("--config: %s", err)
+		return nil, nil, usage("--config: %s", err)
 	}
-	return all, nil
+	from, err := app.ParseSources(c.sections[sourcesKey], settings)
+	if err != nil {
+		return nil, nil, usage("--config: %s", err)
+	}
+	return to, from, nil
 }
 
 func variableOf(flag string) string {

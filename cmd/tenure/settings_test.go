@@ -92,14 +92,17 @@ func tryCommand(env map[string]string, ran func(*cobra.Command)) *cobra.Command 
 	return cmd
 }
 
-// The sinks of the file are checked before anything starts, and a refusal names the key.
-func TestASinkThatIsWrongIsNamedByItsKey(t *testing.T) {
+// The sinks and sources of the file are checked before anything starts, and a refusal names the key.
+func TestASinkOrSourceThatIsWrongIsNamedByItsKey(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, c := range map[string]struct{ file, want string }{
 		"unknown target": {"sinks: {billing: {pigeon: {}}}\n", "--config: sinks.billing.pigeon is not known"},
 		"unknown type":   {"sinks: {billing: {types: [org.flown], webhook: {url: 'https://example.com'}}}\n", `--config: sinks.billing.types names "org.flown", which no event of this release has`},
 		"no secret": {"sinks: {billing: {webhook: {url: 'https://example.com', secrets: [{env: UNSET}]}}}\n",
 			"--config: sinks.billing.webhook.secrets[0] is in the variable UNSET, which is not set"},
+		"a source's key": {"sources: {crm: {actor: svc-crm, nats: {stream: ORDERS}}}\n", "--config: sources.crm.nats.durable must be given"},
+		"no such command": {"sources: {crm: {actor: svc-crm, commands: [sink.park], nats: {}}}\n",
+			`--config: sources.crm.commands names "sink.park", which is no command that callers may send`},
 		"a broker's key": {"sinks: {billing: {nats: {url: 'nats://127.0.0.1', subject: a, colour: red}}}\n", "--config: sinks.billing.nats.colour is no setting here (there are: ca, create, credentials, stream, subject, timeout, url)"},
 	} {
 		t.Run(name, func(t *testing.T) {
