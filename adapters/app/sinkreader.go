@@ -1,14 +1,13 @@
 package app
 
 import (
-	"cmp"
 	"context"
-	"slices"
 
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
 	"github.com/tenure-dev/tenure/adapters/postgres"
 	"github.com/tenure-dev/tenure/commands"
 	"github.com/tenure-dev/tenure/domain/sink"
+	"github.com/tenure-dev/tenure/graphql"
 	"github.com/tenure-dev/tenure/graphql/view"
 )
 
@@ -73,22 +72,12 @@ func (r sinkReader) state(ctx context.Context, name string) (sink.State, int64, 
 	return state.(sink.State), revision, nil
 }
 
-func (r sinkReader) Parked(ctx context.Context, name string, after sink.Place, limit int) (all []sink.Parked, err error) {
+func (r sinkReader) Parked(ctx context.Context, name string, after sink.Place, limit int) ([]sink.Parked, error) {
 	state, _, err := r.state(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range state.Parked.All() {
-		if comparePlaces(p.Place, after) > 0 {
-			all = append(all, p)
-		}
-	}
-	slices.SortFunc(all, func(a, b sink.Parked) int { return comparePlaces(a.Place, b.Place) })
-	return all[:min(limit, len(all))], nil
-}
-
-func comparePlaces(a, b sink.Place) int {
-	return cmp.Or(cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.Revision, b.Revision))
+	return graphql.PageOfParked(state, after, limit), nil
 }
 
 func (r sinkReader) Deliveries(ctx context.Context, name string, before int64, limit int) ([]view.SinkDelivery, error) {
