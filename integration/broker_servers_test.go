@@ -50,6 +50,7 @@ func natsBroker(t testing.TB) testBroker {
 		c.URL, c.Stream, c.Durable, c.Redelivery = url("of-the-test"), name, "suite", time.Millisecond
 		return c
 	}
+	b.url = fmt.Sprintf("nats://tenure:of-the-test@127.0.0.1:%d", port)
 	b.stranger = sink("stranger", strangersPassword)
 	nowhere := sink("nowhere", "of-the-test")
 	nowhere.Create = false

@@ -22,6 +22,7 @@ type testBroker struct {
 	source      func(name string) subscribing
 	stranger    broker.Sink // has a wrong password: strangersPassword
 	nowhere     broker.Sink // publishes to what is not there and is not made
+	url         string      // of NATS alone
 }
 
 const strangersPassword = "not-the-password"

@@ -1,103 +1,109 @@
 package integration
 
 import (
-	"context"
 	"encoding/json"
-	"slices"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
 
-	"github.com/tenure-dev/tenure/adapters/bus/sources"
-	"github.com/tenure-dev/tenure/commands"
-	"github.com/tenure-dev/tenure/domain"
-	"github.com/tenure-dev/tenure/domain/org"
-	"github.com/tenure-dev/tenure/graphql/generated"
+	"github.com/tenure-dev/tenure/adapters/bus/broker"
 )
 
-// mutations says which command each mutation of the API gives. Empty: sources do not take it.
-var mutations = map[string]string{
-	"registerOrg": "org.register", "renameOrg": "org.rename",
-	"publishTier": "tier.publish", "deprecateTier": "tier.deprecate",
-	"requestTenant": "tenant.request", "suspendTenant": "tenant.suspend", "resumeTenant": "tenant.resume", "offboardTenant": "tenant.offboard",
-	"registerPlane": "plane.register", "cordonPlane": "plane.cordon", "uncordonPlane": "plane.uncordon",
-	"createJoinToken": "", // its answer is a secret, which no broker shall hold
-	"retrySaga":       "saga.retry", "cancelSaga": "saga.cancel",
-}
-
-func TestSourcesTakeTheCommandsThatTheAPIExposes(t *testing.T) {
-	var want []string
-	for _, f := range generated.NewExecutableSchema(generated.Config{}).Schema().Mutation.Fields {
-		command, ok := mutations[f.Name]
-		if !ok {
-			t.Errorf("%s is new: name its command here and in the table of package sources, or say why sources do not take it", f.Name)
-		}
-		if command != "" {
-			want = append(want, command)
+// Another system registers orgs by messages, and the control plane is killed in the middle: every message is answered, each org
+// is there once, what may not be asked is refused, and what cannot be understood is set aside.
+func TestCommandsComeFromABrokerThoughTheControlPlaneIsKilled(t *testing.T) {
+	t.Parallel()
+	const orgs = 12
+	b := natsBroker(t)
+	dir := t.TempDir()
+	config := filepath.Join(dir, "tenure.yaml")
+	must(t, os.WriteFile(config, fmt.Appendf(nil, `sources:
+  crm:
+    actor: svc-crm
+    commands: [org.register]
+    replies: answers.crm
+    parked: parked.crm
+    backoff: {first: 1ms, most: 50ms}
+    nats: {url: %q, stream: orders, durable: tenure, redelivery: 10ms}
+`, b.url), 0o600))
+	orders := openPublisher(t, b.sink("orders"))
+	sent := 0
+	order := func(text string) {
+		t.Helper()
+		sent++
+		m := message.NewMessage(fmt.Sprint("message-", sent), []byte(text))
+		m.Metadata = message.Metadata{"type": "new"}
+		m.SetContext(t.Context())
+		must(t, orders.Publish("", m))
+	}
+	register := func(n int) {
+		t.Helper()
+		order(fmt.Sprintf(`{"specversion":"1.0","id":"order-%d","source":"/crm","type":"org.register","data":{"name":"Org %d"}}`, n, n))
+	}
+	dev := startDev(t, dir, config)
+	register(0)
+	answers := openSubscriber(t, natsStream(b, "answers_crm"))
+	accepted := map[string]string{} // the org's id, by the request's
+	answered := func(n int) {
+		t.Helper()
+		for len(accepted) < n {
+			m := receive(t, answers)
+			var a struct {
+				Type, CorrelationID string
+				Data                struct{ ID string }
+			}
+			must(t, json.Unmarshal(m.Payload, &a))
+			if before, again := accepted[a.CorrelationID]; a.Type != "org.register.accepted" || again && before != a.Data.ID {
+				t.Fatalf("the answer is %s, before it was %s", m.Payload, before)
+			}
+			accepted[a.CorrelationID] = a.Data.ID
+			m.Ack()
 		}
 	}
-	if slices.Sort(want); !slices.Equal(sources.Commands(), want) {
-		t.Errorf("sources take %q, the API gives %q", sources.Commands(), want)
+	for n := 1; n < orgs/2; n++ {
+		register(n)
 	}
-}
-
-// TestASourceOverTheNodeAnswersARepeatAfterARestart runs a source on a real node and real Buses.
-func TestASourceOverTheNodeAnswersARepeatAfterARestart(t *testing.T) {
-	log := startStore(t).open()
-	epoch := domain.Epoch{Number: 1, ID: "0a1b"}
-	broker := gochannel.NewGoChannel(gochannel.Config{Persistent: true}, nil)
-	defer broker.Close()
-	replies, err := broker.Subscribe(context.Background(), "answers")
-	if err != nil {
-		t.Fatal(err)
+	answered(orgs / 4)
+	dev.kill()
+	for n := range orgs { // half of them again
+		register(n)
 	}
-	request := []byte(`{"specversion":"1.0","id":"k-1","source":"/crm","type":"org.register","data":{"name":"Acme"}}`)
-	serve := func() (position, stream string) {
-		bus, err := commands.New(commands.Config{Log: log, Aggregates: []domain.Aggregate{org.Aggregate}, HashKey: make([]byte, 32), Epoch: epoch, Now: time.Now})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = bus.Close(context.Background()) }()
-		topic := "asks-" + watermill.NewUUID()
-		r, err := sources.New(sources.Options{Commands: bus, Clock: wallClock{}, Epoch: epoch, Sources: []sources.Source{{Subscriber: broker, Topic: topic,
-			Publisher: broker, Config: sources.Config{Name: "crm", Actor: "svc-crm", Replies: "answers", First: time.Millisecond}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- r.Run(ctx) }()
-		if err := broker.Publish(topic, message.NewMessage(watermill.NewUUID(), request)); err != nil {
-			t.Fatal(err)
-		}
-		m := <-replies
-		m.Ack()
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+	dev = startDev(t, dir, config)
+	answered(orgs)
+	order(`{"specversion":"1.0","id":"bad-1","source":"/crm","type":"tenant.suspend","data":{}}`)
+	for m := receive(t, answers); ; m = receive(t, answers) {
 		var a struct {
-			Type, Subject string
-			Data          struct{ Position string }
+			Type string
+			Data struct{ Code string }
 		}
-		if err := json.Unmarshal(m.Payload, &a); err != nil || a.Type != "org.register.accepted" {
-			t.Fatalf("%s: %v", m.Payload, err)
+		must(t, json.Unmarshal(m.Payload, &a))
+		if m.Ack(); a.Type == "tenant.suspend.refused" && a.Data.Code == "forbidden" {
+			break
 		}
-		return a.Data.Position, a.Subject
 	}
-	first, stream := serve()
-	again, same := serve()
-	var events int
-	for _, err := range log.Read(t.Context(), stream, 0) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		events++
+	order(`{"specversion":"1.0"`)
+	aside := receive(t, openSubscriber(t, natsStream(b, "parked_crm")))
+	if aside.Ack(); aside.Metadata.Get("parkedCode") != "malformed" || string(aside.Payload) != `{"specversion":"1.0"` {
+		t.Errorf("set aside is %s, %v", aside.Payload, aside.Metadata)
 	}
-	if first != again || stream != same || first == "0" || events != 1 {
-		t.Errorf("first %s at %s, then %s at %s; %d events", stream, first, same, again, events)
+	ids := map[string]bool{}
+	for _, id := range accepted {
+		ids[id] = true
 	}
+	all, _ := field(dev.query(t, "{ orgs(first: 100) { nodes { id } } }", nil), "orgs", "nodes").([]any)
+	if len(ids) != orgs || len(all) != orgs {
+		t.Errorf("%d orgs were accepted, %d are there, of %d", len(ids), len(all), orgs)
+	}
+	dev.stop()
+}
+
+// natsStream is a source of everything in a stream.
+func natsStream(b testBroker, name string) *broker.NATSSource {
+	s := broker.NewNATSSource()
+	s.URL, s.Stream, s.Durable, s.Redelivery = broker.Text(b.url), name, "suite", time.Millisecond
+	return s
 }
