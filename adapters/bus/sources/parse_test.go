@@ -92,7 +92,13 @@ func TestARunnerSaysWhatIsMissing(t *testing.T) {
 		"actor":      func(o *sources.Options) { o.Sources[0].Actor = "" },
 		"subscriber": func(o *sources.Options) { o.Sources[0].Subscriber = nil },
 		"publisher":  func(o *sources.Options) { o.Sources[0].Publisher = nil },
-		"twice":      func(o *sources.Options) { o.Sources = append(o.Sources, whole) },
+		"a parking place elsewhere": func(o *sources.Options) {
+			o.Sources[0].Topic, o.Sources[0].Parked = "asks", "asks"
+		},
+		"answers elsewhere": func(o *sources.Options) {
+			o.Sources[0].Topic, o.Sources[0].Replies = "asks", "asks"
+		},
+		"twice": func(o *sources.Options) { o.Sources = append(o.Sources, whole) },
 	} {
 		o := sources.Options{Sources: []sources.Source{whole}, Commands: &bus{}, Clock: &clock{}, Epoch: epoch}
 		if _, err := sources.New(o); err != nil {

@@ -44,15 +44,18 @@ type bus struct {
 	answer func(n int, c commands.Call) (commands.Outcome, error) // n counts calls from 1
 }
 
-func (b *bus) Execute(_ context.Context, c commands.Call) (commands.Outcome, error) {
+func (b *bus) Execute(ctx context.Context, c commands.Call) (o commands.Outcome, err error) {
 	b.mu.Lock()
 	b.calls = append(b.calls, c)
 	n, answer := len(b.calls), b.answer
 	b.mu.Unlock()
-	if answer != nil {
-		return answer(n, c)
+	if o = stands(n); answer != nil {
+		o, err = answer(n, c)
 	}
-	return stands(n), nil
+	if ctx.Err() != nil {
+		return commands.Outcome{}, domain.Unavailable("the call was broken off", ctx.Err())
+	}
+	return o, err
 }
 
 func (b *bus) all() []commands.Call {

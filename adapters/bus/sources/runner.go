@@ -47,6 +47,9 @@ func New(o Options) (*Runner, error) {
 		if s.Subscriber == nil || s.Publisher == nil || s.Actor == "" || seen[s.Name] {
 			return nil, errors.New("sources: " + s.Name + " has no subscriber, publisher or actor, or stands twice")
 		}
+		if s.Topic != "" && (s.Topic == s.Parked || s.Topic == s.Replies) {
+			return nil, errors.New("sources: " + s.Name + " would take what it publishes itself")
+		}
 		seen[s.Name], names = true, append(names, s.Name)
 		r.workers = append(r.workers, &worker{Source: s, commander: o.Commands, clock: o.Clock, epoch: o.Epoch, kinds: known,
 			log: o.Logger.With("source", s.Name), attempts: map[[sha256.Size]byte]int{}})

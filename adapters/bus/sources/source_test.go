@@ -232,7 +232,7 @@ func TestWhatDoesNotPassIsParkedWithItsCode(t *testing.T) {
 		"projection_lagging": &domain.Error{Code: domain.CodeLagging},
 		"internal":           errors.New("uncoded"),
 	} {
-		b := &bus{answer: failing(err, err, err)}
+		b := &bus{answer: failing(err, err, err, err)}
 		r := start(t, b)
 		r.send(rename("k-1"))
 		if payload, why := r.aside(); payload != rename("k-1") || why != code+"/3" {
@@ -241,7 +241,7 @@ func TestWhatDoesNotPassIsParkedWithItsCode(t *testing.T) {
 		r.send(rename("k-1")) // somebody sends it again: it is counted anew
 		r.reply(r.replies)
 		r.stop()
-		if r.count("crm") != "accepted=1 failed=3 parked=1" || len(b.all()) != 4 {
+		if r.count("crm") != "accepted=1 failed=4 parked=1" || len(b.all()) != 5 {
 			t.Errorf("%s: %s, %d calls", code, r.count("crm"), len(b.all()))
 		}
 	}
