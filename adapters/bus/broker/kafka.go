@@ -88,7 +88,8 @@ func (c *KafkaSink) producer() *sarama.Config {
 	config := sarama.NewConfig()
 	config.ClientID = "tenure"
 	config.Version = sarama.V2_1_0_0
-	config.Metadata.Full = false // only of our topic
+	config.Metadata.Full = false  // only of our topic
+	config.Metadata.Retry.Max = 1 // whoever publishes tries again, at distances of his own
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.Idempotent = true
 	config.Net.MaxOpenRequests = 1 // as idempotence and order demand
