@@ -17,5 +17,6 @@
 //
 // The libraries watermill-amqp and watermill-nats are not used: the former cannot say that a message was returned as
 // unroutable and races with itself when it reconnects, the latter ignores a message's context; both want the broker up when
-// they are built.
+// they are built. Of watermill-kafka only the form of messages is used: its publisher leaves a client running where the
+// producer cannot be made.
 package broker
