@@ -124,12 +124,15 @@ func TestAnAnswerThatComesWhileClosingArrives(t *testing.T) {
 				}
 				g.events <- Event{ID: "one"}
 				m := <-messages
-				answered := time.AfterFunc(time.Second, func() { m.Ack() })
+				answered, began := time.AfterFunc(time.Second, func() { m.Ack() }), time.Now()
 				_ = s.Close()
 				answered.Stop()
 				var want []string
 				if grace > 0 {
 					want = []string{"ack one"}
+				}
+				if took := time.Since(began); took != min(grace, time.Second) { // the bubble's time
+					t.Errorf("closing waited %v", took)
 				}
 				if d := cmp.Diff(want, g.noted(&g.answers)); d != "" {
 					t.Error(d)

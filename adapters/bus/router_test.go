@@ -260,16 +260,19 @@ func TestPoisonThatHasBecomeTooLargeGoesWithoutItsPayload(t *testing.T) {
 }
 
 func TestAMessageIsNeverPoisonBecauseTheRouterIsClosed(t *testing.T) {
-	l := newMemory()
+	l, registry := newMemory(), prometheus.NewRegistry()
 	synctest.Test(t, func(t *testing.T) {
-		l.grown = make(chan struct{})
+		l.grown = make(chan struct{}) // of the bubble
 		l.add(t, "topic-a", "x", 1)
-		routed(t, l, "topic-a", RouterConfig{}, func(m *message.Message) ([]*message.Message, error) {
+		routed(t, l, "topic-a", RouterConfig{Registerer: registry}, func(m *message.Message) ([]*message.Message, error) {
 			<-m.Context().Done()
-			return nil, m.Context().Err()
+			return nil, errors.New("given up")
 		})
 		synctest.Wait()
 	})
+	if n, err := testutil.GatherAndCount(registry, "tenure_bus_poisoned_total"); n != 0 || err != nil {
+		t.Error("it was taken for poison", err)
+	}
 	if len(l.in("poison-h")) != 0 || len(l.in("bus-reader.topic-a")) != 0 {
 		t.Error("it was taken for done")
 	}
