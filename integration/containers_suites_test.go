@@ -11,6 +11,7 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 
 	"github.com/tenure-dev/tenure/adapters/app"
+	"github.com/tenure-dev/tenure/adapters/bus/broker"
 	"github.com/tenure-dev/tenure/adapters/eventstore"
 	"github.com/tenure-dev/tenure/adapters/postgres"
 	"github.com/tenure-dev/tenure/commands/commandstest"
@@ -240,4 +241,20 @@ func (c *client) active(t *testing.T, id string) {
 		}
 	}
 	t.Errorf("tenant %s is not active: %v; last seen as %v", id, err, last)
+}
+
+func TestContainersASinkDeliversToNATSThroughItsKill(t *testing.T) {
+	b := natsContainer(t)
+	to, from := broker.NewNATSSink(), broker.NewNATSSource()
+	to.URL, to.Stream, to.Subject, to.Create = broker.Text("nats://"+b.addr), "sunk", "sunk.{type}", true
+	from.URL, from.Stream, from.Durable, from.Redelivery = to.URL, "sunk", "suite", time.Millisecond
+	sinksDeliver(t, to, from, func() { b.stop(); b.start() })
+}
+
+func TestContainersASinkDeliversToRabbitMQThroughItsKill(t *testing.T) {
+	b := rabbitContainer(t)
+	to, from := broker.NewAMQPSink(), broker.NewAMQPSource()
+	to.URL, to.Exchange, to.RoutingKey = broker.Text("amqp://suite:suite@"+b.addr+"/"), "sunk", "{type}"
+	from.URL, from.Exchange, from.Queue, from.Redelivery = to.URL, "sunk", "sunk", time.Millisecond
+	sinksDeliver(t, to, from, func() { b.stop(); b.start() })
 }

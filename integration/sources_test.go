@@ -28,7 +28,7 @@ func TestCommandsComeFromABrokerThoughTheControlPlaneIsKilled(t *testing.T) {
     replies: answers.crm
     parked: parked.crm
     backoff: {first: 1ms, most: 50ms}
-    nats: {url: %q, stream: orders, durable: tenure, redelivery: 10ms}
+    nats: {url: %q, stream: orders, durable: tenure, redelivery: 10ms, ackWait: 1s}
 `, b.url), 0o600))
 	orders := openPublisher(t, b.sink("orders"))
 	sent := 0

@@ -20,27 +20,29 @@ type NATSSource struct {
 	Subject    string        // only of these subjects (NATS's wildcards); all when empty
 	Durable    string        // the consumer's name: a letter, digit, - or _, at most 64; who shares it shares the messages
 	Redelivery time.Duration // how long a refused message rests; 1s, at least 1ms, at most 10m
+	// AckWait is how long JetStream waits for an answer, or for the word that one is being made, before another process gets
+	// the message; 30s, at least 1s, at most 10m.
+	AckWait time.Duration
 }
 
 // NewNATSSource gives the defaults.
-func NewNATSSource() *NATSSource { return &NATSSource{Redelivery: defaultRedelivery} }
+func NewNATSSource() *NATSSource {
+	return &NATSSource{Redelivery: defaultRedelivery, AckWait: 30 * time.Second}
+}
 
 func (c *NATSSource) fields() fields {
 	return fields{"url": &c.URL, "credentials": &c.Credentials, "ca": &c.CA, "stream": &c.Stream,
-		"subject": &c.Subject, "durable": &c.Durable, "redelivery": &c.Redelivery}
+		"subject": &c.Subject, "durable": &c.Durable, "redelivery": &c.Redelivery, "ackWait": &c.AckWait}
 }
 
 var durableForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
-// ackWait is how long JetStream waits for an answer or for the word that one is being made.
-const ackWait = 30 * time.Second
 
 // Subscriber connects in the background. A wrong setting is refused.
 func (c *NATSSource) Subscriber(p Ports) (message.Subscriber, error) {
 	if !durableForm.MatchString(c.Durable) {
 		return nil, first(required("durable", c.Durable), domain.Invalid("durable", "must match %s", durableForm))
 	}
-	if err := first(c.check(), checkRedelivery(c.Redelivery)); err != nil {
+	if err := first(c.check(), checkRedelivery(c.Redelivery), lasting("ackWait", c.AckWait, time.Second, 10*time.Minute)); err != nil {
 		return nil, err
 	}
 	conn, hide, err := c.connect(p, nil)
@@ -69,7 +71,7 @@ type natsReceiver struct {
 func (r *natsReceiver) receive(s *session) error {
 	consumer, err := r.js.CreateOrUpdateConsumer(s.stop, r.config.Stream, jetstream.ConsumerConfig{
 		Durable: r.config.Durable, FilterSubject: r.config.Subject,
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxAckPending: 1,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: r.config.AckWait, MaxAckPending: 1,
 	})
 	if err != nil {
 		return err
@@ -100,15 +102,15 @@ func (r *natsReceiver) hand(s *session, from jetstream.Msg) (acked bool, err err
 	for {
 		m := fromNATS(from)
 		m.SetContext(s.hard)
-		acked, answered := s.hand(m, ackWait/3, func() { _ = from.InProgress() })
+		acked, answered := s.hand(m, r.config.AckWait/3, func() { _ = from.InProgress() })
 		if acked {
 			return true, nil
 		}
-		for left := r.config.Redelivery; answered && left > 0; left -= ackWait / 3 {
+		for left := r.config.Redelivery; answered && left > 0; left -= r.config.AckWait / 3 {
 			if err := from.InProgress(); err != nil {
 				return false, err
 			}
-			answered = pause(s.stop, min(left, ackWait/3))
+			answered = pause(s.stop, min(left, r.config.AckWait/3))
 		}
 		if !answered {
 			return false, from.Nak()
