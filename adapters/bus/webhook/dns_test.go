@@ -13,8 +13,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// resolving answers a resolver whose every question goes to a server of DNS on this machine, which answers with addresses.
-func resolving(t *testing.T, addresses func() []netip.Addr) *net.Resolver {
+// resolving answers a resolver whose every question goes to a server of DNS on this machine, which answers with records.
+func resolving(t testing.TB, records func(dnsmessage.Question) []dnsmessage.Resource) *net.Resolver {
 	t.Helper()
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -33,17 +33,7 @@ func resolving(t *testing.T, addresses func() []netip.Addr) *net.Resolver {
 			if m.Unpack(packet[:n]) != nil || len(m.Questions) != 1 {
 				continue
 			}
-			q := m.Questions[0]
-			m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-			for _, a := range addresses() {
-				h := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}
-				switch {
-				case a.Is4() && q.Type == dnsmessage.TypeA:
-					m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: a.As4()}})
-				case a.Is6() && q.Type == dnsmessage.TypeAAAA:
-					m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
-				}
-			}
+			m.Response, m.RecursionAvailable, m.Additionals, m.Answers = true, true, nil, records(m.Questions[0])
 			if packed, err := m.Pack(); err == nil {
 				_, _ = server.WriteTo(packed, from)
 			}
@@ -55,11 +45,35 @@ func resolving(t *testing.T, addresses func() []netip.Addr) *net.Resolver {
 	}}
 }
 
+// leading is what a question is answered with where a name has addresses, behind a chain of aliases or none.
+func leading(q dnsmessage.Question, aliases []string, addresses ...netip.Addr) []dnsmessage.Resource {
+	var records []dnsmessage.Resource
+	owner := q.Name
+	for _, alias := range aliases {
+		to := dnsmessage.MustNewName(alias)
+		records = append(records, dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: owner, Class: q.Class}, Body: &dnsmessage.CNAMEResource{CNAME: to}})
+		owner = to
+	}
+	for _, a := range addresses {
+		h := dnsmessage.ResourceHeader{Name: owner, Class: q.Class}
+		switch {
+		case a.Is4() && q.Type == dnsmessage.TypeA:
+			records = append(records, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: a.As4()}})
+		case a.Is6() && q.Type == dnsmessage.TypeAAAA:
+			records = append(records, dnsmessage.Resource{Header: h, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
+		}
+	}
+	return records
+}
+
 func TestNoNameOfAPrivateAddressIsDialled(t *testing.T) {
 	for _, address := range []string{"127.0.0.1", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1",
 		"224.0.0.1", "255.255.255.255", "::1", "::", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::", "fd00:ec2::254", "fe80::1"} {
 		var dials, asked atomic.Int32
-		resolver := resolving(t, func() []netip.Addr { asked.Add(1); return []netip.Addr{netip.MustParseAddr(address)} })
+		resolver := resolving(t, func(q dnsmessage.Question) []dnsmessage.Resource {
+			asked.Add(1)
+			return leading(q, nil, netip.MustParseAddr(address))
+		})
 		p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []Secret{first}}, time.Now, "1", resolver,
 			func(netip.AddrPort) error { dials.Add(1); return errors.New("dialled") })
 		if err != nil {
@@ -78,7 +92,9 @@ func TestAPrivateAddressBesideAPublicOneIsNotDialled(t *testing.T) {
 	public := netip.MustParseAddr("8.8.8.8")
 	var private atomic.Int32
 	var dialled atomic.Int32
-	resolver := resolving(t, func() []netip.Addr { return []netip.Addr{public, netip.MustParseAddr("10.0.0.1")} })
+	resolver := resolving(t, func(q dnsmessage.Question) []dnsmessage.Resource {
+		return leading(q, nil, public, netip.MustParseAddr("10.0.0.1"))
+	})
 	p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []Secret{first}}, time.Now, "1", resolver,
 		func(to netip.AddrPort) error {
 			dialled.Add(1)
