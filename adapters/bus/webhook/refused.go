@@ -33,7 +33,7 @@ const longestRetryAfter = 24 * time.Hour
 // Refused is a delivery that failed: the receiver could not be reached, or did not answer with 2xx. Nothing that it shows was sent by
 // the receiver, but for the status.
 type Refused struct {
-	Status int // of the answer; 0 without one
+	status int
 	code   string
 	after  time.Duration
 	detail string
@@ -49,24 +49,27 @@ func (r *Refused) Error() string {
 // Code is a stable word: one of the constants, or http_ and a status.
 func (r *Refused) Code() string { return r.code }
 
+// Status is that of the answer, also of a redirect that is not followed; 0 without an answer.
+func (r *Refused) Status() int { return r.status }
+
 // Permanent says that the receiver will not take the same message later either: 4xx but for 408, 425 and 429.
 func (r *Refused) Permanent() bool {
-	switch r.Status {
+	switch r.status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
 	default:
-		return r.Status >= 400 && r.Status < 500
+		return r.status >= 400 && r.status < 500
 	}
 }
 
 // Gone says that the receiver wants no more messages, ever (410).
-func (r *Refused) Gone() bool { return r.Status == http.StatusGone }
+func (r *Refused) Gone() bool { return r.status == http.StatusGone }
 
 // RetryAfter is how long the receiver asks to be left alone: 0 if it does not, at most a day.
 func (r *Refused) RetryAfter() time.Duration { return r.after }
 
 func refusedByStatus(answer *http.Response, now time.Time) *Refused {
-	r := &Refused{Status: answer.StatusCode, code: "http_" + strconv.Itoa(answer.StatusCode), after: retryAfter(answer.Header.Get("Retry-After"), now)}
+	r := &Refused{status: answer.StatusCode, code: "http_" + strconv.Itoa(answer.StatusCode), after: retryAfter(answer.Header.Get("Retry-After"), now)}
 	if answer.StatusCode >= 300 && answer.StatusCode < 400 {
 		r.code, r.detail = CodeRedirect, fmt.Sprintf("status %d", answer.StatusCode)
 	}

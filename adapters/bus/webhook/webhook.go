@@ -160,7 +160,7 @@ func (p *Publisher) follow(ctx context.Context, header http.Header, body []byte)
 		case status != http.StatusTemporaryRedirect && status != http.StatusPermanentRedirect:
 			return refusedByStatus(answer, p.now())
 		case hop == redirects:
-			return &Refused{Status: status, code: CodeRedirect, detail: "more than " + strconv.Itoa(redirects)}
+			return &Refused{status: status, code: CodeRedirect, detail: "more than " + strconv.Itoa(redirects)}
 		}
 		if to, err = p.next(to, answer); err != nil {
 			return err
@@ -171,7 +171,7 @@ func (p *Publisher) follow(ctx context.Context, header http.Header, body []byte)
 // next is where a redirect leads. It must be a URL that the config could have, and not leave https.
 func (p *Publisher) next(from *url.URL, answer *http.Response) (*url.URL, error) {
 	refused := func(detail string) error {
-		return &Refused{Status: answer.StatusCode, code: CodeRedirect, detail: detail}
+		return &Refused{status: answer.StatusCode, code: CodeRedirect, detail: detail}
 	}
 	location, err := from.Parse(answer.Header.Get("Location"))
 	if err != nil || answer.Header.Get("Location") == "" {
@@ -184,7 +184,7 @@ func (p *Publisher) next(from *url.URL, answer *http.Response) (*url.URL, error)
 	var address *forbidden
 	switch {
 	case errors.As(err, &address):
-		return nil, &Refused{Status: answer.StatusCode, code: CodeForbidden, detail: "by a redirect: " + address.Error()}
+		return nil, &Refused{status: answer.StatusCode, code: CodeForbidden, detail: "by a redirect: " + address.Error()}
 	case err != nil:
 		return nil, refused("to a URL that is not permitted")
 	}
