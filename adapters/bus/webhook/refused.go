@@ -23,7 +23,7 @@ const (
 	CodeTLS       = "tls"               // no certificate to trust, or no TLS 1.2
 	CodeTimeout   = "timeout"           // no answer in time
 	CodeRedirect  = "redirect"          // one that is not followed
-	CodeTooLarge  = "too_large"         // an answer with too many headers
+	CodeTooLarge  = "too_large"         // an answer with too many headers; by HTTP/2, CodeNoAnswer when they are far too many
 	CodeNoAnswer  = "no_answer"         // the connection broke off, or the answer is not HTTP
 )
 

@@ -205,7 +205,8 @@ func (p *Publisher) post(ctx context.Context, to *url.URL, header http.Header, b
 	if err != nil {
 		return nil, refusedBy(err, connected.Load(), !failed.Load())
 	}
-	if answer.ContentLength <= bodyBytes {
+	// After 101 the body is the connection itself, which no context ends.
+	if answer.StatusCode != http.StatusSwitchingProtocols && answer.ContentLength <= bodyBytes {
 		defer time.AfterFunc(bodyWait, cancel).Stop()
 		_, _ = io.CopyN(io.Discard, answer.Body, bodyBytes) // what fails here was answered all the same
 	}
