@@ -33,16 +33,30 @@ type Config struct {
 	Roots   []byte         // PEM: certificates to trust beside the system's
 }
 
-// Secret is whsec_ and 24 to 64 bytes in base64. It does not show when it is printed.
-type Secret string
+// Secret is whsec_ and 24 to 64 bytes in base64. Nothing that prints or encodes shows it: it is behind a pointer because fmt asks no
+// methods of unexported fields, nor within a value that it finds to be of the wrong kind for its verb.
+type Secret struct{ text *string }
+
+// NewSecret makes a secret of its text, which New and Parse check.
+func NewSecret(text string) Secret { return Secret{&text} }
 
 func (Secret) String() string { return secretPrefix + "…" }
 
-// GoString keeps %#v from showing it.
+// GoString keeps %#v from showing where it is.
 func (s Secret) GoString() string { return s.String() }
 
 // MarshalText keeps encoders from showing it.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Equal says whether both have the same text.
+func (s Secret) Equal(other Secret) bool { return s.reveal() == other.reveal() }
+
+func (s Secret) reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // Parse reads a target's settings: url, secrets (each text, {env: NAME} or {file: PATH}), allow, timeout and roots (a PEM file).
 // Errors are domain.CodeInvalid and name the key as it is below the target: url, secrets[1]; no field where it is the target itself.
@@ -117,7 +131,7 @@ func readSecrets(node *yaml.Node, env func(string) (string, bool)) ([]Secret, er
 	return list("secrets", node, func(field string, n *yaml.Node) (Secret, error) {
 		if n.Kind == yaml.ScalarNode {
 			text, err := scalar(field, n)
-			return Secret(text), err
+			return NewSecret(text), err
 		}
 		var found []string
 		err := eachKey(field, n, map[string]func(*yaml.Node) error{
@@ -128,13 +142,13 @@ func readSecrets(node *yaml.Node, env func(string) (string, bool)) ([]Secret, er
 				}
 				value, set := env(name)
 				if !set || value == "" {
-					return domain.Invalid(field, "is in the variable %s, which is not set", name)
+					return domain.Invalid(field+".env", "names the variable %s, which is not set", name)
 				}
 				found = append(found, value)
 				return nil
 			},
 			"file": func(n *yaml.Node) error {
-				text, err := readFile(field, n)
+				text, err := readFile(field+".file", n)
 				found = append(found, string(text))
 				return err
 			},
@@ -143,9 +157,9 @@ func readSecrets(node *yaml.Node, env func(string) (string, bool)) ([]Secret, er
 			err = domain.Invalid(field, "must have either env or file")
 		}
 		if err != nil {
-			return "", err
+			return Secret{}, err
 		}
-		return Secret(strings.TrimSpace(found[0])), nil
+		return NewSecret(strings.TrimSpace(found[0])), nil
 	})
 }
 
@@ -230,12 +244,12 @@ func (c Config) signers() ([]*standardwebhooks.Webhook, error) {
 	var signers []*standardwebhooks.Webhook
 	for i, secret := range c.Secrets {
 		field := fmt.Sprintf("secrets[%d]", i)
-		encoded, prefixed := strings.CutPrefix(string(secret), secretPrefix)
+		encoded, prefixed := strings.CutPrefix(secret.reveal(), secretPrefix)
 		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 		switch {
 		case !prefixed || err != nil || len(key) < shortestSecret || len(key) > longestSecret:
 			return nil, domain.Invalid(field, "must be %s and %d to %d bytes in base64", secretPrefix, shortestSecret, longestSecret)
-		case i > 0 && secret == c.Secrets[0]:
+		case i > 0 && secret.Equal(c.Secrets[0]):
 			return nil, domain.Invalid(field, "must not be the same as secrets[0]")
 		}
 		signer, err := standardwebhooks.NewWebhookRaw(key)

@@ -197,12 +197,13 @@ func TestCloseEndsDeliveries(t *testing.T) {
 func TestCloseEndsHandshakesAndLookups(t *testing.T) {
 	address, accepted := silent(t)
 	never, asked := unanswered(t)
+	var conn net.Conn
 	for name, c := range map[string]struct {
-		url   string
-		begun func()
+		url          string
+		begun, ended func()
 	}{
-		"a handshake": {"https://" + address + "/", func() { <-accepted }},
-		"a lookup":    {"https://hooks.example.com./", func() { <-asked }},
+		"a handshake": {"https://" + address + "/", func() { conn = <-accepted }, func() { _, _ = io.Copy(io.Discard, conn) }}, // until it is closed
+		"a lookup":    {"https://hooks.example.com./", func() { <-asked }, func() {}},
 	} {
 		p, err := newPublisher(Config{URL: c.url, Allow: local, Secrets: []Secret{first}, Timeout: longestTimeout}, time.Now, "1", never, nil)
 		if err != nil {
@@ -215,6 +216,7 @@ func TestCloseEndsHandshakesAndLookups(t *testing.T) {
 		if err := <-published; !errors.Is(err, ErrClosed) {
 			t.Errorf("%s: %v", name, err)
 		}
+		c.ended()
 	}
 }
 

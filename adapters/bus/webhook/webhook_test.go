@@ -20,8 +20,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	first  = Secret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 24)))
-	second = Secret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 64)))
+	first  = NewSecret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 24)))
+	second = NewSecret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 64)))
 	local  = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 )
 
@@ -42,7 +42,7 @@ func TestAReceiverVerifiesUnderEitherSecret(t *testing.T) {
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, _ := io.ReadAll(r.Body)
 		for _, secret := range []Secret{first, second} {
-			wh, err := standardwebhooks.NewWebhook(string(secret))
+			wh, err := standardwebhooks.NewWebhook(secret.reveal())
 			if err != nil || wh.Verify(got, r.Header) != nil {
 				t.Error("the signature does not verify")
 			}
