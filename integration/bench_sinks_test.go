@@ -48,7 +48,7 @@ func (b *bench) sinks(postgres string) {
 	nats := natsBroker(b.T)
 	targets := []sinkTarget{
 		{"webhook", func(int) message.Publisher {
-			p, err := webhook.New(webhook.Config{URL: receiver.URL, Secrets: []webhook.Secret{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+			p, err := webhook.New(webhook.Config{URL: receiver.URL, Secrets: []webhook.Secret{webhook.NewSecret(webhookSecret)},
 				Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, time.Now, "bench")
 			b.must(err)
 			return p

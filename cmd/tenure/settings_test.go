@@ -99,7 +99,7 @@ func TestASinkOrSourceThatIsWrongIsNamedByItsKey(t *testing.T) {
 		"unknown target": {"sinks: {billing: {pigeon: {}}}\n", "--config: sinks.billing.pigeon is not known"},
 		"unknown type":   {"sinks: {billing: {types: [org.flown], webhook: {url: 'https://example.com'}}}\n", `--config: sinks.billing.types names "org.flown", which no event of this release has`},
 		"no secret": {"sinks: {billing: {webhook: {url: 'https://example.com', secrets: [{env: UNSET}]}}}\n",
-			"--config: sinks.billing.webhook.secrets[0] is in the variable UNSET, which is not set"},
+			"--config: sinks.billing.webhook.secrets[0].env names the variable UNSET, which is not set"},
 		"a source's key": {"sources: {crm: {actor: svc-crm, nats: {stream: ORDERS}}}\n", "--config: sources.crm.nats.durable must be given"},
 		"no such command": {"sources: {crm: {actor: svc-crm, commands: [sink.park], nats: {}}}\n",
 			`--config: sources.crm.commands names "sink.park", which is no command that callers may send`},
