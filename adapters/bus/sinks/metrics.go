@@ -13,6 +13,7 @@ type metrics struct {
 	seconds                 *prometheus.HistogramVec
 	dropped                 prometheus.Counter
 	lag, behind, inFlight   *prometheus.Desc
+	apart                   *prometheus.Desc
 }
 
 func newMetrics(r *Runner) (*metrics, error) {
@@ -32,6 +33,7 @@ func newMetrics(r *Runner) (*metrics, error) {
 		lag:      gauge("lag_events", "Events that are neither delivered nor parked."),
 		behind:   gauge("lag_seconds", "Age of the oldest event that is neither delivered nor parked."),
 		inFlight: gauge("in_flight", "Deliveries under way."),
+		apart:    gauge("parked_events", "Events that are parked."),
 	}
 	for _, s := range r.Sinks {
 		for _, c := range []*prometheus.CounterVec{m.sent, m.refused, m.setApart} {
@@ -60,6 +62,7 @@ func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	to <- m.lag
 	to <- m.behind
 	to <- m.inFlight
+	to <- m.apart
 }
 
 // Collect implements prometheus.Collector.
@@ -75,5 +78,6 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(s.Lag), c.Name)
 		to <- prometheus.MustNewConstMetric(m.behind, prometheus.GaugeValue, s.Behind.Seconds(), c.Name)
 		to <- prometheus.MustNewConstMetric(m.inFlight, prometheus.GaugeValue, float64(s.InFlight), c.Name)
+		to <- prometheus.MustNewConstMetric(m.apart, prometheus.GaugeValue, float64(s.Parked), c.Name)
 	}
 }
