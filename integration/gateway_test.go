@@ -142,7 +142,8 @@ type gatewayHouse struct {
 func newGatewayHouse(t *testing.T) *gatewayHouse {
 	t.Helper()
 	h := &gatewayHouse{t: t, log: &memoryFeed{moved: make(chan struct{})}, plane: domain.ID(domain.PlaneID, domain.DeriveUUID("gateway test"))}
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	var err error
 	if h.bus, err = commands.New(commands.Config{Log: h.log, Aggregates: []domain.Aggregate{plane.Aggregate}, HashKey: make([]byte, 32),
 		Epoch: domain.Epoch{Number: 1, ID: "one"}, Now: time.Now}); err != nil {

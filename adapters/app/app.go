@@ -300,7 +300,7 @@ func (s *System) retried(part string, run func(context.Context) error) func(cont
 }
 
 func (s *System) serves(part string, server *http.Server, serve func() error) {
-	done := make(chan struct{})
+	secure, done := server.TLSConfig != nil, make(chan struct{}) // asked now: serving changes it
 	go func() {
 		defer close(done)
 		if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -308,7 +308,7 @@ func (s *System) serves(part string, server *http.Server, serve func() error) {
 		}
 	}()
 	s.onStop(func(ctx context.Context) {
-		if server.TLSConfig != nil { // agents' sessions never end by themselves: the gateway ends them next
+		if secure { // agents' sessions never end by themselves: the gateway ends them next
 			_ = server.Close()
 		} else if err := server.Shutdown(ctx); err != nil {
 			_ = server.Close()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,8 +20,16 @@ import (
 	"github.com/tenure-dev/tenure/adapters/eventnode"
 )
 
-// NAME_GENERATOR gives names of streams and groups, others in every run.
-var NAME_GENERATOR = namegenerator.NewNameGenerator(time.Now().UnixNano())
+// NAME_GENERATOR gives names of streams and groups, others in every run and no name twice: the client's own generator does so
+// now and then, and the test that gets an old name fails.
+var NAME_GENERATOR namegenerator.Generator = &numbered{Generator: namegenerator.NewNameGenerator(time.Now().UnixNano())}
+
+type numbered struct {
+	namegenerator.Generator
+	n atomic.Int64
+}
+
+func (g *numbered) Generate() string { return fmt.Sprintf("%s-%d", g.Generator.Generate(), g.n.Add(1)) }
 
 // Container is a node of ours, where the client's tests expect one in a container.
 type Container struct {
