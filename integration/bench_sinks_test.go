@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,7 @@ type sinkTarget struct {
 
 // sinks measures how events reach other systems.
 func (b *bench) sinks(postgres string) {
-	node := b.child("node")
+	node := b.child("node", filepath.Join(b.dir, "sinks")) // a log of their own: what is behind them is what is counted
 	defer node.stop()
 	log, err := eventstore.Open(b.Context(), eventstore.Config{URL: "esdb://" + node.ready + "?tls=false"})
 	b.must(err)
