@@ -40,6 +40,7 @@ var arrows = []arrow{
 	{"sagas/*", []string{"sagas", "domain/**"}, "a definition is a table"},
 	{"graphql", []string{"commands", "sagas", "projections/**", "domain/**", "graphql/**"}, "the API sits on the inner packages"},
 	{"adapters/*", []string{"commands/**", "sagas/**", "projections/**", "domain/**"}, "adapters never import one another"},
+	{"adapters/bus/*", []string{"adapters/bus/settings", "commands/**", "sagas/**", "projections/**", "domain/**"}, "the bus's parts read their settings alike, and know no other"},
 	{"adapters/gateway", []string{"commands", "sagas", "projections", "domain/**", "agent/protocol/**"}, "the gateway speaks the agents' protocol"},
 	{"adapters/app", []string{"*"}, "the composition root builds the system"},
 	{"agent", []string{"agent/protocol/**", "agent/drivers"}, "an agent knows nothing of the control plane"},

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
 	"github.com/tenure-dev/tenure/adapters/bus/webhook"
 	"github.com/tenure-dev/tenure/adapters/eventstore"
@@ -41,7 +42,7 @@ func ParseSinks(n *yaml.Node, s Settings) ([]sinks.Sink, error) {
 	for _, e := range Registry().Entries() {
 		types = append(types, e.Name)
 	}
-	configs, err := sinks.Parse(n, types, append([]string{webhookKind}, broker.SinkKinds()...), sinks.Secrets{Env: s.Env, File: os.ReadFile})
+	configs, err := sinks.Parse(n, types, append([]string{webhookKind}, broker.SinkKinds()...), settings.Secrets{Env: s.Env, File: os.ReadFile})
 	if err != nil {
 		return nil, err
 	}

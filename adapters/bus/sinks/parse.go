@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
@@ -18,38 +19,34 @@ type Target struct {
 
 // Parse reads the mapping below `sinks`, in its order. types are the wire names of the events of the log, kinds those of the
 // targets. The error is CodeInvalid and its Field the full path of the key; the targets' own keys are not looked at yet.
-func Parse(n *yaml.Node, types, kinds []string, secrets Secrets) ([]Config, error) {
-	var first error
-	if n != nil && n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
-		n = n.Content[0]
-	}
-	root := section("sinks", n, secrets, &first)
+func Parse(n *yaml.Node, types, kinds []string, secrets settings.Secrets) ([]Config, error) {
+	root := settings.New("sinks", n, secrets)
 	var all []Config
-	for _, name := range root.order {
+	for _, name := range root.Keys() {
 		if err := domain.CheckSlug(root.Path(name), name); err != nil {
 			return nil, err
 		}
 		c := parseSink(name, root.Section(name), types, kinds)
-		if first != nil {
-			return nil, first
+		if err := root.First(); err != nil {
+			return nil, err
 		}
 		all = append(all, c)
 	}
 	return all, root.Err()
 }
 
-func parseSink(name string, s *Section, types, kinds []string) Config {
+func parseSink(name string, s *settings.Section, types, kinds []string) Config {
 	c := Config{Name: name, Types: s.Texts("types"), Orgs: s.Texts("orgs"), Tenants: s.Texts("tenants"),
 		FromStart: s.OneOf("from", "now", "start") == "start", Personal: Personal(s.OneOf("personal", string(Omit), string(Hash), string(Open))),
 		Attempts: s.Number("attempts", 12, 1, 100), InFlight: s.Number("inFlight", 16, 1, 256), DisableAfter: s.Duration("disableAfter", 120*time.Hour)}
 	for _, key := range []string{"types", "orgs", "tenants"} {
-		if s.Has(key) && len(s.values[key].Content) == 0 {
-			s.refuse(key, "must not be empty: left out, it stands for all")
+		if s.Has(key) && len(s.Take(key).Content) == 0 {
+			s.Refuse(key, "must not be empty: left out, it stands for all")
 		}
 	}
 	for _, t := range c.Types {
 		if !known(t, types) {
-			s.refuse("types", "names %q, which no event of this release has", t)
+			s.Refuse("types", "names %q, which no event of this release has", t)
 		}
 	}
 	checkIDs(s, "orgs", domain.OrgID, c.Orgs)
@@ -57,20 +54,20 @@ func parseSink(name string, s *Section, types, kinds []string) Config {
 	backoff := s.Section("backoff")
 	c.First, c.Most = backoff.Duration("first", time.Second), backoff.Duration("most", 10*time.Minute)
 	if c.First > c.Most {
-		backoff.refuse("most", "must not be shorter than first")
+		backoff.Refuse("most", "must not be shorter than first")
 	}
 	_ = backoff.Err()
 	for _, kind := range kinds {
 		switch {
 		case !s.Has(kind):
 		case c.Target.Kind != "":
-			s.refuse(kind, "stands beside %s: a sink has one target", c.Target.Kind)
+			s.Refuse(kind, "stands beside %s: a sink has one target", c.Target.Kind)
 		default:
-			c.Target = Target{kind, s.Path(kind), s.take(kind)}
+			c.Target = Target{kind, s.Path(kind), s.Take(kind)}
 		}
 	}
 	if s.Err() == nil && c.Target.Kind == "" {
-		s.refuse("", "must have one target: %s", strings.Join(kinds, ", "))
+		s.Refuse("", "must have one target: %s", strings.Join(kinds, ", "))
 	}
 	return c
 }
@@ -86,10 +83,10 @@ func known(name string, types []string) bool {
 	return false
 }
 
-func checkIDs(s *Section, key, prefix string, ids []string) {
+func checkIDs(s *settings.Section, key, prefix string, ids []string) {
 	for _, id := range ids {
 		if !domain.IsID(prefix, id) {
-			s.refuse(key, "must be ids beginning with %s_", prefix)
+			s.Refuse(key, "must be ids beginning with %s_", prefix)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
 	"github.com/tenure-dev/tenure/domain"
 )
@@ -19,7 +20,7 @@ func parse(text string) ([]sinks.Config, error) {
 		return nil, err
 	}
 	return sinks.Parse(&n, []string{"tenant.requested", "tenant.active", "org.registered", "sink.disabled", "sinkcursor.moved"},
-		[]string{"webhook", "nats"}, sinks.Secrets{
+		[]string{"webhook", "nats"}, settings.Secrets{
 			Env: func(name string) (string, bool) { return someOrg, name == "ORG" },
 			File: func(path string) ([]byte, error) {
 				if path == "/there" {

@@ -7,45 +7,47 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
 // Parse reads the mapping below `sources`, in its order; kinds are those of the brokers. The error is CodeInvalid and its
 // Field the full path of the key; the brokers' own settings are not looked at yet.
 func Parse(n *yaml.Node, kinds []string) ([]Config, error) {
-	if n != nil && n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
-		n = n.Content[0]
-	}
-	var first error
-	root := newMapping("sources", n, &first)
+	root := settings.New("sources", n, settings.Secrets{})
 	var all []Config
-	for _, name := range root.order {
-		if err := domain.CheckSlug(root.at(name), name); err != nil {
+	for _, name := range root.Keys() {
+		if err := domain.CheckSlug(root.Path(name), name); err != nil {
 			return nil, err
 		}
-		c := parseSource(name, root.below(name), kinds)
-		if first != nil {
-			return nil, first
+		c := parseSource(name, root.Section(name), kinds)
+		if err := root.First(); err != nil {
+			return nil, err
 		}
 		all = append(all, c.withDefaults())
 	}
-	return all, root.close()
+	return all, root.Err()
 }
 
-func parseSource(name string, s *mapping, kinds []string) Config {
-	c := Config{Name: name, Actor: s.text("actor"), Actors: s.texts("actors"), Commands: s.texts("commands"),
-		Replies: s.text("replies"), ReplyTo: s.texts("replyTo"), Parked: s.text("parked"), Attempts: s.number("attempts", 1, 100)}
+func parseSource(name string, s *settings.Section, kinds []string) Config {
+	c := Config{Name: name, Actor: s.Text("actor", ""), Actors: s.Texts("actors"), Commands: s.Texts("commands"),
+		Replies: s.Text("replies", ""), ReplyTo: s.Texts("replyTo"), Parked: s.Text("parked", ""), Attempts: s.Number("attempts", 0, 1, 100)}
+	for _, key := range []string{"actors", "commands", "replyTo"} {
+		if s.Has(key) && len(s.Take(key).Content) == 0 {
+			s.Refuse(key, "must be a list that is not empty")
+		}
+	}
 	if domain.CheckReference("", c.Actor) != nil {
-		s.refuse("actor", "must be given: 1 to 128 of A-Z, a-z, 0-9, dot, underscore, colon and dash")
+		s.Refuse("actor", "must be given: 1 to 128 of A-Z, a-z, 0-9, dot, underscore, colon and dash")
 	}
 	for _, a := range c.Actors {
 		if domain.CheckReference("", strings.TrimSuffix(a, "*")) != nil {
-			s.refuse("actors", "must be ids, or beginnings of ids with a star behind")
+			s.Refuse("actors", "must be ids, or beginnings of ids with a star behind")
 		}
 	}
 	for _, name := range c.Commands {
 		if !slices.Contains(Commands(), name) {
-			s.refuse("commands", "names %q, which is no command that callers may send", name)
+			s.Refuse("commands", "names %q, which is no command that callers may send", name)
 		}
 	}
 	checkTopic(s, "replies", c.Replies)
@@ -53,29 +55,29 @@ func parseSource(name string, s *mapping, kinds []string) Config {
 	for _, topic := range c.ReplyTo {
 		checkTopic(s, "replyTo", strings.TrimSuffix(topic, "*"))
 	}
-	backoff := s.below("backoff")
-	c.First, c.Most = backoff.duration("first", time.Second), backoff.duration("most", time.Minute)
+	backoff := s.Section("backoff")
+	c.First, c.Most = backoff.Duration("first", time.Second), backoff.Duration("most", time.Minute)
 	if c.First > c.Most {
-		backoff.refuse("most", "must not be shorter than first")
+		backoff.Refuse("most", "must not be shorter than first")
 	}
-	_ = backoff.close()
+	_ = backoff.Err()
 	for _, kind := range kinds {
 		switch {
-		case s.values[kind] == nil:
+		case !s.Has(kind):
 		case c.Kind != "":
-			s.refuse(kind, "stands beside %s: a source has one broker", c.Kind)
+			s.Refuse(kind, "stands beside %s: a source has one broker", c.Kind)
 		default:
-			c.Kind, c.Node = kind, s.take(kind)
+			c.Kind, c.Node = kind, s.Take(kind)
 		}
 	}
-	if s.close() == nil && c.Kind == "" {
-		s.refuse("", "must have one broker: %s", strings.Join(kinds, ", "))
+	if s.Err() == nil && c.Kind == "" {
+		s.Refuse("", "must have one broker: %s", strings.Join(kinds, ", "))
 	}
 	return c
 }
 
-func checkTopic(s *mapping, key, topic string) {
-	if s.values[key] != nil && !topicForm.MatchString(topic) {
-		s.refuse(key, "must be a topic of up to 255 of A-Z, a-z, 0-9 and . _ : / -")
+func checkTopic(s *settings.Section, key, topic string) {
+	if s.Has(key) && !topicForm.MatchString(topic) {
+		s.Refuse(key, "must be a topic of up to 255 of A-Z, a-z, 0-9 and . _ : / -")
 	}
 }
