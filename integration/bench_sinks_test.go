@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -20,7 +19,6 @@ import (
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
 	"github.com/tenure-dev/tenure/adapters/bus/webhook"
 	"github.com/tenure-dev/tenure/adapters/eventstore"
-	"github.com/tenure-dev/tenure/commands"
 	"github.com/tenure-dev/tenure/domain"
 	"github.com/tenure-dev/tenure/domain/sink"
 )
@@ -112,17 +110,10 @@ func (p measured) Publish(topic string, all ...*message.Message) error {
 
 // running runs sinks over a log until it is stopped.
 func (b *bench) running(log *eventstore.Log, all ...sinks.Sink) (stop func()) {
-	epoch := domain.Epoch{Number: 1, ID: "0a1b"}
-	bus, err := commands.New(commands.Config{Log: log, Aggregates: []domain.Aggregate{sink.Aggregate}, HashKey: make([]byte, 32), Epoch: epoch, Now: time.Now})
-	b.must(err)
-	r, err := sinks.New(sinks.Options{Sinks: all, Log: sinkPorts{log}, Commands: sinkBus{bus}, Lease: soleLease{}, Clock: wallClock{}, Jitter: rand.N[time.Duration], Epoch: epoch})
-	b.must(err)
-	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
+	bus := sinksBus(b, log)
+	end := runSinks(b, log, bus, all...)
 	return func() {
-		cancel()
-		b.must(<-done)
+		end()
 		b.must(bus.Close(context.Background()))
 		for _, s := range all {
 			b.must(s.Publisher.Close())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,18 +13,15 @@ import (
 
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
-	"github.com/tenure-dev/tenure/commands"
 	"github.com/tenure-dev/tenure/domain"
-	"github.com/tenure-dev/tenure/domain/sink"
 )
 
 // sinksDeliver has a sink send a log's events to a broker that is restarted in the middle: all of them come, each under its id,
 // and those of a stream in its order.
 func sinksDeliver(t *testing.T, to broker.Sink, from subscribing, restart func()) {
 	const streams, each = 4, 25
-	log, epoch := startStore(t).open(), domain.Epoch{Number: 1, ID: "0a1b"}
-	bus, err := commands.New(commands.Config{Log: log, Aggregates: []domain.Aggregate{sink.Aggregate}, HashKey: make([]byte, 32), Epoch: epoch, Now: time.Now})
-	must(t, err)
+	log := startStore(t).open()
+	bus := sinksBus(t, log)
 	defer func() { must(t, bus.Close(context.Background())) }()
 	messages := openSubscriber(t, from)
 	var delivered atomic.Int64
@@ -35,14 +31,9 @@ func sinksDeliver(t *testing.T, to broker.Sink, from subscribing, restart func()
 			close(halfway)
 		}
 	}}
-	r, err := sinks.New(sinks.Options{Sinks: []sinks.Sink{{Publisher: publisher, Config: sinks.Config{Name: "suite", FromStart: true, Attempts: 100,
-		First: time.Millisecond, Most: 50 * time.Millisecond}}}, Log: sinkPorts{log}, Commands: sinkBus{bus}, Lease: soleLease{}, Clock: wallClock{},
-		Jitter: rand.N[time.Duration], Epoch: epoch})
-	must(t, err)
-	running, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(running) }()
-	defer func() { stop(); must(t, <-done) }()
+	stop := runSinks(t, log, bus, sinks.Sink{Publisher: publisher, Config: sinks.Config{Name: "suite", FromStart: true, Attempts: 100,
+		First: time.Millisecond, Most: 50 * time.Millisecond}})
+	defer stop()
 	var appending sync.WaitGroup
 	for s := range streams {
 		appending.Go(func() {

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,36 @@ type wallClock struct{}
 func (wallClock) Now() time.Time                         { return time.Now() }
 func (wallClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
+// sinksBus is a Bus that decides on sinks.
+func sinksBus(t testing.TB, log *eventstore.Log) *commands.Bus {
+	t.Helper()
+	bus, err := commands.New(commands.Config{Log: log, Aggregates: []domain.Aggregate{sink.Aggregate}, HashKey: make([]byte, 32), Epoch: sinksEpoch, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bus
+}
+
+var sinksEpoch = domain.Epoch{Number: 1, ID: "0a1b"}
+
+// runSinks runs sinks over a log until they are stopped.
+func runSinks(t testing.TB, log *eventstore.Log, bus *commands.Bus, all ...sinks.Sink) (stop func()) {
+	t.Helper()
+	r, err := sinks.New(sinks.Options{Sinks: all, Log: sinkPorts{log}, Commands: sinkBus{bus}, Lease: soleLease{}, Clock: wallClock{}, Jitter: rand.N[time.Duration], Epoch: sinksEpoch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // inbox takes every message, or refuses those of one stream.
 type inbox struct {
 	mu     sync.Mutex
@@ -68,29 +99,11 @@ func (i *inbox) Close() error { return nil }
 // TestASinkOverTheNodeKeepsItsPlaceAndItsParkedOverRestarts runs the sinks on a real node and a real Bus.
 func TestASinkOverTheNodeKeepsItsPlaceAndItsParkedOverRestarts(t *testing.T) {
 	l := startStore(t).open()
-	epoch := domain.Epoch{Number: 1, ID: "0a1b"}
-	bus, err := commands.New(commands.Config{Log: l, Aggregates: []domain.Aggregate{sink.Aggregate}, HashKey: make([]byte, 32), Epoch: epoch, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
+	bus := sinksBus(t, l)
 	defer func() { _ = bus.Close(context.Background()) }()
 	to := &inbox{got: make(chan string, 100), refuse: "x-bad"}
 	start := func() (stop func()) {
-		r, err := sinks.New(sinks.Options{Sinks: []sinks.Sink{{Publisher: to, Config: sinks.Config{Name: "billing", FromStart: true, Attempts: 2,
-			First: time.Millisecond, Most: time.Millisecond}}}, Log: sinkPorts{l}, Commands: sinkBus{bus}, Lease: soleLease{}, Clock: wallClock{},
-			Jitter: func(most time.Duration) time.Duration { return most }, Epoch: epoch})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- r.Run(ctx) }()
-		return func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
+		return runSinks(t, l, bus, sinks.Sink{Publisher: to, Config: sinks.Config{Name: "billing", FromStart: true, Attempts: 2, First: time.Millisecond, Most: time.Millisecond}})
 	}
 	put := func(stream string, revision int) {
 		t.Helper()

@@ -16,8 +16,8 @@ import (
 // Follow delivers every event behind a position in log order, 0 for the log's start, and then what is appended, without end:
 // none is skipped and none comes twice, however often the connection breaks. CaughtUp comes whenever the end of the log has
 // been met; a Checkpoint when only events of the event store's own streams and the message bus's, which are left out, moved the
-// position. It ends
-// with ctx, with Close, and at the one error that trying again cannot mend: CodeInvalid for a position that is no event's.
+// position. It ends with ctx, with Close, and at the one error that trying again cannot mend: CodeInvalid for a position that
+// is no event's.
 func (l *Log) Follow(ctx context.Context, after uint64) iter.Seq2[domain.Delivery, error] {
 	return func(yield func(domain.Delivery, error) bool) {
 		l.warnIfBeyondHead(ctx, after)
