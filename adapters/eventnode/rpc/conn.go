@@ -23,6 +23,9 @@ const (
 	// before a connection is given up that asks and does not read.
 	outWanted       = 256 << 10
 	defaultOutLimit = 16 << 20
+	// reading is how long a client may take to read as much as outWanted. A kernel may take minutes more to find
+	// out that nobody reads, since the other one drops what confirms that it got anything, too.
+	reading = time.Minute
 )
 
 // conn is one connection. One goroutine reads it, one writes it; what is to be written is put into out by anybody.
@@ -408,6 +411,8 @@ func (c *conn) kick() { c.more.Signal() }
 // write is the writer: it sends what is in out until the connection is closed.
 func (c *conn) write() {
 	var sent []byte
+	stuck := time.AfterFunc(reading, c.cut)
+	defer stuck.Stop()
 	c.mu.Lock()
 	for {
 		for len(c.out) == 0 && !c.closing && !c.closed {
@@ -425,7 +430,14 @@ func (c *conn) write() {
 		sent, c.out = c.out, sent[:0]
 		c.unblock()
 		c.mu.Unlock()
-		_, err := c.net.Write(sent)
+		var err error
+		for b := sent; len(b) > 0 && err == nil; {
+			stuck.Reset(reading)
+			var n int
+			n, err = c.net.Write(b[:min(len(b), outWanted)])
+			b = b[n:]
+		}
+		stuck.Stop()
 		c.mu.Lock()
 		if err != nil {
 			c.closed = true // the reader notices, as the connection gets closed

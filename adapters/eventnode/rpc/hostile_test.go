@@ -3,14 +3,18 @@ package rpc
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // frame is one as bytes, true or not.
@@ -245,8 +249,41 @@ func TestRapidResetsStartNoMoreHandlersThanAllowed(t *testing.T) {
 	}
 }
 
+// piped are clients of a server in one bubble of virtual time. No kernel reads ahead for them, or drops what it has no room
+// for.
+type piped struct {
+	*testing.T
+	server *Server
+}
+
+func pipes(t *testing.T, o Options) piped {
+	s := New(o)
+	s.RegisterService(&description, &service{stream: func(st grpc.ServerStream) error {
+		for {
+			if err := st.SendMsg(wrapperspb.Bytes(make([]byte, 64<<10))); err != nil {
+				return err
+			}
+		}
+	}})
+	t.Cleanup(s.Stop)
+	return piped{t, s}
+}
+
+func (p piped) client() *raw {
+	near, far := net.Pipe()
+	p.server.owned.Go(func() { p.server.serve(near) })
+	return &raw{Framer: http2.NewFramer(far, far), r: &rig{t: p.T}, net: far}
+}
+
+// open are the connections that are left after a while.
+func (p piped) open(after time.Duration) int {
+	time.Sleep(after)
+	synctest.Wait()
+	return p.server.Connections()
+}
+
 func TestAClientThatAsksAndDoesNotReadIsCutOff(t *testing.T) {
-	ask := map[string]func(i uint32) []byte{
+	for name, more := range map[string]func(i uint32) []byte{
 		"pings":    func(uint32) []byte { return repeated(1000, whole(framePing, 0, 0, make([]byte, 8)...)) },
 		"settings": func(uint32) []byte { return repeated(1000, whole(frameSettings, 0, 0)) },
 		"calls": func(i uint32) []byte {
@@ -256,24 +293,76 @@ func TestAClientThatAsksAndDoesNotReadIsCutOff(t *testing.T) {
 			}
 			return b
 		},
-	}
-	for name, more := range ask {
+	} {
 		t.Run(name, func(t *testing.T) {
-			r := serve(t, Options{outLimit: 256 << 10}, &service{stream: func(grpc.ServerStream) error { return nil }}, nil)
-			other := r.client()
-			w := r.raw().greet()
-			_ = w.net.(*net.TCPConn).SetReadBuffer(16 << 10)
-			for i := uint32(0); ; i++ {
-				if _, err := w.net.Write(more(i)); err != nil {
-					if isTimeout(err) {
-						t.Fatal("the server takes no more, and does not hang up")
+			synctest.Test(t, func(t *testing.T) {
+				p := pipes(t, Options{outLimit: 256 << 10})
+				other, w := p.client().greet(), p.client().greet()
+				began, said := time.Now(), 0
+				for i := uint32(0); ; i++ {
+					n, err := w.net.Write(more(i))
+					if said += n; said > 4<<20 {
+						t.Fatalf("it can say %d bytes", said)
 					}
-					break
+					if err != nil {
+						break
+					}
 				}
-			}
-			r.echo(other, "well")
+				if took := time.Since(began); took > 2*parting {
+					t.Errorf("it could go on for %v", took)
+				}
+				other.settle()
+				if n := p.open(0); n != 1 {
+					t.Errorf("%d connections are open", n)
+				}
+			})
 		})
 	}
+}
+
+func TestHowLongAClientMayReadNothing(t *testing.T) {
+	const all = maxWindow
+	// listener is a client that is told more than it will ever read.
+	listener := func(p piped) *raw {
+		w := p.client().greet(http2.Setting{ID: http2.SettingInitialWindowSize, Val: all})
+		_ = w.WriteWindowUpdate(0, all-startWindow)
+		w.say(call(1, true))
+		return w
+	}
+	t.Run("one that reads nothing is cut off", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := pipes(t, Options{})
+			listener(p)
+			if before, after := p.open(reading-1), p.open(1); before != 1 || after != 0 {
+				t.Fatalf("%d, then %d connections are open", before, after)
+			}
+		})
+	})
+	t.Run("one that reads slowly is not", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := pipes(t, Options{})
+			w := listener(p)
+			for range 50 {
+				if n := p.open(reading - 1); n != 1 {
+					t.Fatal("it is cut off")
+				}
+				if _, err := io.ReadFull(w.net, make([]byte, outWanted)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	})
+	t.Run("nor one that has nothing to read", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := pipes(t, Options{})
+			w := p.client().greet()
+			w.settle()
+			if n := p.open(100 * reading); n != 1 {
+				t.Fatal("it is cut off")
+			}
+			w.settle()
+		})
+	})
 }
 
 func TestAClientMayShrinkItsWindowBelowNothing(t *testing.T) {
