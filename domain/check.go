@@ -73,3 +73,6 @@ func CheckSealed(field string, s Sealed, limit int) error {
 	text, _ := s.Unsealed()
 	return CheckText(field, text, limit)
 }
+
+// CheckReason refuses a reason, as operators give one, of over 2,000 bytes or with control characters.
+func CheckReason(s Sealed) error { return CheckSealed("reason", s, 2_000) }

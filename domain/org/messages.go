@@ -98,10 +98,7 @@ func (c Suspend) Target() string { return c.OrgID }
 // Target is the org's id.
 func (c Resume) Target() string { return c.OrgID }
 
-const (
-	nameLimit   = 200   // bytes
-	reasonLimit = 2_000 // bytes
-)
+const nameLimit = 200 // bytes
 
 // Check refuses malformed input before anything is read.
 func (c Register) Check() error {
@@ -131,10 +128,10 @@ func (c Rename) Check() error {
 
 // Check refuses malformed input before anything is read.
 func (c Suspend) Check() error {
-	return domain.FirstError(domain.CheckID("orgId", domain.OrgID, c.OrgID), domain.CheckSealed("reason", c.Reason, reasonLimit))
+	return domain.FirstError(domain.CheckID("orgId", domain.OrgID, c.OrgID), domain.CheckReason(c.Reason))
 }
 
 // Check refuses malformed input before anything is read.
 func (c Resume) Check() error {
-	return domain.FirstError(domain.CheckID("orgId", domain.OrgID, c.OrgID), domain.CheckSealed("reason", c.Reason, reasonLimit))
+	return domain.FirstError(domain.CheckID("orgId", domain.OrgID, c.OrgID), domain.CheckReason(c.Reason))
 }

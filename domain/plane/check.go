@@ -48,12 +48,12 @@ func optional(field, key string) error {
 
 // Check refuses malformed input before anything is read.
 func (c Cordon) Check() error {
-	return domain.FirstError(checkPlane(c.PlaneID), domain.CheckSealed("reason", c.Reason, 2_000))
+	return domain.FirstError(checkPlane(c.PlaneID), domain.CheckReason(c.Reason))
 }
 
 // Check refuses malformed input before anything is read.
 func (c Uncordon) Check() error {
-	return domain.FirstError(checkPlane(c.PlaneID), domain.CheckSealed("reason", c.Reason, 2_000))
+	return domain.FirstError(checkPlane(c.PlaneID), domain.CheckReason(c.Reason))
 }
 
 // Check refuses malformed input before anything is read.

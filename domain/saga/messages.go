@@ -262,7 +262,11 @@ func (c Retry) Target() string { return c.Saga }
 func (c Cancel) Target() string { return c.Saga }
 
 // Check refuses bad input.
-func (c Retry) Check() error { return checkSaga(c.Saga) }
+func (c Retry) Check() error {
+	return domain.FirstError(checkSaga(c.Saga), domain.CheckReason(c.Reason))
+}
 
 // Check refuses bad input.
-func (c Cancel) Check() error { return checkSaga(c.Saga) }
+func (c Cancel) Check() error {
+	return domain.FirstError(checkSaga(c.Saga), domain.CheckReason(c.Reason))
+}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -162,6 +163,12 @@ func TestCheck(t *testing.T) {
 			if err := c.Check(); (err == nil) != ok || err != nil && domain.CodeOf(err) != domain.CodeInvalid {
 				t.Errorf("Check of %q: %v", saga_, err)
 			}
+		}
+	}
+	long := domain.Clear(strings.Repeat("x", 2_001))
+	for _, c := range []interface{ Check() error }{saga.Retry{Saga: "onboarding." + id, Reason: long}, saga.Cancel{Saga: "onboarding." + id, Reason: long}} {
+		if err := c.Check(); domain.CodeOf(err) != domain.CodeInvalid {
+			t.Errorf("a reason of 2,001 bytes: %v", err)
 		}
 	}
 }

@@ -2,19 +2,16 @@ package sink
 
 import "github.com/tenure-dev/tenure/domain"
 
-const (
-	reasonLimit = 2_000 // bytes
-	streamLimit = 512   // bytes
-)
+const streamLimit = 512 // bytes
 
 // Check refuses malformed input before anything is read.
 func (c Pause) Check() error {
-	return domain.FirstError(domain.CheckSlug("sink", c.Sink), domain.CheckSealed("reason", c.Reason, reasonLimit))
+	return domain.FirstError(domain.CheckSlug("sink", c.Sink), domain.CheckReason(c.Reason))
 }
 
 // Check refuses malformed input before anything is read.
 func (c Resume) Check() error {
-	return domain.FirstError(domain.CheckSlug("sink", c.Sink), domain.CheckSealed("reason", c.Reason, reasonLimit))
+	return domain.FirstError(domain.CheckSlug("sink", c.Sink), domain.CheckReason(c.Reason))
 }
 
 // Check refuses malformed input before anything is read.

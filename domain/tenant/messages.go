@@ -287,10 +287,7 @@ func (c ConfirmResumed) Target() string { return c.TenantID }
 // Target is the tenant's id.
 func (c Delete) Target() string { return c.TenantID }
 
-const (
-	nameLimit   = 200   // bytes
-	reasonLimit = 2_000 // bytes
-)
+const nameLimit = 200 // bytes
 
 // Check refuses malformed input before anything is read.
 func (c Request) Check() error {
@@ -313,11 +310,11 @@ func (c Resume) Check() error { return checkCause(c.TenantID, c.Cause, c.Reason)
 
 // Check refuses malformed input before anything is read.
 func (c Offboard) Check() error {
-	return domain.FirstError(domain.CheckID("tenantId", domain.TenantID, c.TenantID), domain.CheckSealed("reason", c.Reason, reasonLimit))
+	return domain.FirstError(domain.CheckID("tenantId", domain.TenantID, c.TenantID), domain.CheckReason(c.Reason))
 }
 
 func checkCause(id string, c Cause, reason domain.Sealed) error {
-	if err := domain.FirstError(domain.CheckID("tenantId", domain.TenantID, id), domain.CheckSealed("reason", reason, reasonLimit)); err != nil {
+	if err := domain.FirstError(domain.CheckID("tenantId", domain.TenantID, id), domain.CheckReason(reason)); err != nil {
 		return err
 	}
 	if c == (Cause{}) {
