@@ -197,7 +197,11 @@ func Start(ctx context.Context, c Config) (s *System, err error) {
 	api := graphql.NewHandler(graphql.Config{Commands: s.Bus, Sagas: graphql.NamedSagas{States: s.Bus, Names: names}, Reads: reads{s.Reader}, Sinks: s.sinkReader(),
 		Live: live{s.Group}, Sealer: keys, Tokens: s.Gateway, Auth: graphql.StaticToken(c.Token, "operator"), Logger: c.Logger.With("part", "graphql"),
 		Introspection: true})
-	web := &http.Server{Handler: s.mux(api, MetricsHandler(c.Metrics)), ReadHeaderTimeout: 10 * time.Second,
+	handler := mux(api, MetricsHandler(c.Metrics), s.standing, answers("the read side's database", db.Pool.Ping), answers("the log", func(ctx context.Context) error {
+		_, err := s.Log.Head(ctx)
+		return err
+	}))
+	web := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(c.Logger.With("part", "http").Handler(), slog.LevelDebug)}
 	s.serves("http listener", web, func() error { return web.Serve(c.HTTP) })
 	s.onStop(func(ctx context.Context) { _ = api.Close(ctx) })

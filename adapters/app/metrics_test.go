@@ -15,7 +15,7 @@ func TestTheAPIsListenerServesMetrics(t *testing.T) {
 	registry.MustRegister(tried)
 	tried.Inc()
 	answer := httptest.NewRecorder()
-	(&System{}).mux(http.NotFoundHandler(), MetricsHandler(registry)).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	mux(http.NotFoundHandler(), MetricsHandler(registry)).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for _, want := range []string{"\ntried_total 1\n", "\ngo_goroutines ", "\nprocess_cpu_seconds_total "} {
 		if answer.Code != http.StatusOK || !strings.Contains(answer.Body.String(), want) {
 			t.Errorf("code %d and no %q in\n%s", answer.Code, want, answer.Body)
