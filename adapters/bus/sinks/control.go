@@ -3,7 +3,6 @@ package sinks
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/tenure-dev/tenure/domain"
 	"github.com/tenure-dev/tenure/domain/sink"
@@ -72,15 +71,13 @@ func (f *flow) heed() {
 }
 
 // learn takes an event of the sink's own stream.
-func (f *flow) learn(e domain.Recorded) error {
+func (f *flow) learn(ctx context.Context, e domain.Recorded) error {
 	resumed, err := f.control.learn(e)
 	if err != nil {
 		return err
 	}
 	if resumed {
-		f.mu.Lock()
-		f.failing = time.Time{}
-		f.mu.Unlock()
+		f.anew(ctx, true)
 	}
 	f.heed()
 	return nil
@@ -91,7 +88,7 @@ func (t *term) steer(ctx context.Context, after uint64) error {
 	return t.follow(ctx, after, func(e domain.Recorded) error {
 		category, name := domain.SplitStream(e.Stream)
 		if f := t.flows[name]; category == sink.Category && f != nil {
-			return f.learn(e)
+			return f.learn(ctx, e)
 		}
 		return nil
 	})

@@ -28,11 +28,11 @@ type flow struct {
 	counted      atomic.Uint64 // events behind start that the sink wants, by the reader ahead
 	firstCounted atomic.Pointer[time.Time]
 
-	mu          sync.Mutex
-	failing     time.Time // the first failure since the last success
-	lastSuccess time.Time
-	lastFailure string
-	parkedHere  map[string]bool // parked by this process; the log may not have told yet
+	running  sync.WaitGroup // workers, and pauses
+	receiver *receiver
+
+	mu         sync.Mutex
+	parkedHere map[string]bool // parked by this process; the log may not have told yet
 }
 
 // prepare learns where the sink stands.
@@ -51,7 +51,7 @@ func (r *Runner) prepare(ctx context.Context, s Sink) (*flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.start, f.failing, f.schedule = commit, failing, newSchedule(r.Window, at)
+	f.start, f.receiver, f.schedule = commit, newReceiver(failing), newSchedule(r.Window, at)
 	f.heed()
 	return f, nil
 }
@@ -61,9 +61,8 @@ func (f *flow) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, f.schedule.close)()
-	var workers sync.WaitGroup
 	for range f.InFlight {
-		workers.Go(func() { f.work(ctx, &workers) })
+		f.running.Go(func() { f.work(ctx) })
 	}
 	var others sync.WaitGroup
 	others.Go(func() { f.redeliver(ctx) })
@@ -73,7 +72,7 @@ func (f *flow) run(ctx context.Context) error {
 	others.Go(func() { cancel(f.keepCursor(saving)) })
 	<-ctx.Done()
 	f.schedule.close()
-	workers.Wait() // what they have delivered by now, the last cursor includes
+	f.running.Wait() // what they have delivered by now, the last cursor includes
 	stopSaving()
 	others.Wait()
 	if err := context.Cause(ctx); domain.CodeOf(err) == domain.CodeConflict {
@@ -94,26 +93,39 @@ func (f *flow) take(e domain.Recorded) error {
 	return nil
 }
 
-func (f *flow) work(ctx context.Context, running *sync.WaitGroup) {
+func (f *flow) work(ctx context.Context) {
 	for l, i := f.schedule.next(); l != nil && ctx.Err() == nil; l, i = f.schedule.next() {
 		if wait, again := f.attempt(ctx, i); !again {
 			f.schedule.done(l)
 		} else if f.schedule.rest(); ctx.Err() != nil {
 			return // what is unresolved comes again in another term
-		} else if wait == 0 {
-			f.schedule.wake(l)
 		} else {
-			running.Go(func() {
-				if f.r.sleep(ctx, wait) {
-					f.schedule.wake(l)
-				}
-			})
+			f.later(ctx, wait, func() { f.schedule.wake(l) })
 		}
 	}
 }
 
-// attempt delivers an item once. again tells that it is unresolved, and wait after which pause it is tried once more.
-func (f *flow) attempt(ctx context.Context, i *item) (wait time.Duration, again bool) {
+// wait is one for a time, or until early is closed.
+type wait struct {
+	most  time.Duration
+	early <-chan struct{}
+}
+
+// later does something after a wait, unless ctx ends before.
+func (f *flow) later(ctx context.Context, w wait, do func()) {
+	f.running.Go(func() {
+		select {
+		case <-f.r.Clock.After(w.most):
+			do()
+		case <-w.early:
+			do()
+		case <-ctx.Done():
+		}
+	})
+}
+
+// attempt delivers an item once. again tells that it is unresolved, and after which wait it is tried once more.
+func (f *flow) attempt(ctx context.Context, i *item) (next wait, again bool) {
 	started := f.r.Clock.Now()
 	if i.first.IsZero() {
 		i.first = started
@@ -122,32 +134,38 @@ func (f *flow) attempt(ctx context.Context, i *item) (wait time.Duration, again 
 	err := f.publish(ctx, &i.event)
 	ended := f.r.Clock.Now()
 	if err != nil && ctx.Err() != nil {
-		return 0, true // stopped in the middle: it comes again
+		return wait{}, true // stopped in the middle: it comes again
 	}
 	d := Delivery{Sink: f.Name, EventID: i.event.EventID, Type: i.event.Type, Stream: i.event.Stream, Revision: i.event.Revision,
 		Attempt: i.attempts, Started: started, Took: ended.Sub(started), Outcome: OutcomeDelivered}
 	f.r.metrics.took(f.Name, d.Took)
 	if err == nil {
 		f.r.record(d)
-		return 0, !f.succeeded(ctx, i, ended)
+		f.succeeded(ctx, ended)
+		return wait{}, !f.delivered(ctx, i)
 	}
 	why := failureOf(err)
 	d.Outcome, d.Code, d.Status = OutcomeFailed, why.code, why.status
-	since := f.failed(why.code, ended)
+	since, back := f.failed(ctx, i, why, ended)
 	switch {
 	case why.gone:
 		f.r.record(d)
-		return 0, f.disable(ctx, i, sink.WhyGone, since, why.code)
+		f.disable(ctx, i, sink.WhyGone, since, why.code)
+		return wait{}, true
 	case ended.Sub(since) >= f.DisableAfter:
 		f.r.record(d)
-		return 0, f.disable(ctx, i, sink.WhyFailing, since, why.code)
+		f.disable(ctx, i, sink.WhyFailing, since, why.code)
+		return wait{}, true
 	case i.attempts >= f.Attempts:
 		d.Outcome = OutcomeParked
 		f.r.record(d)
-		return 0, !f.park(ctx, i, why.code)
+		return wait{}, !f.park(ctx, i, why.code)
 	}
 	f.r.record(d)
-	return f.pauseAfter(i.attempts, why.retryAfter), true
+	if why.retryAfter > 0 {
+		back = nil
+	}
+	return wait{f.pauseAfter(i.attempts, why.retryAfter), back}, true
 }
 
 // pauseAfter is how long to wait after the n-th failure: drawn from 0 up to a bound that doubles, so that receivers that come
@@ -180,10 +198,9 @@ func (f *flow) publish(ctx context.Context, e *domain.Recorded) (err error) {
 	return f.Publisher.Publish(f.Topic, m)
 }
 
-// succeeded resolves a delivered item, unless ctx ended before the log knows of it.
-func (f *flow) succeeded(ctx context.Context, i *item, now time.Time) bool {
+// delivered resolves an item; false when ctx ended before the log knows of it.
+func (f *flow) delivered(ctx context.Context, i *item) bool {
 	f.mu.Lock()
-	f.failing, f.lastSuccess = time.Time{}, now
 	parked := f.parkedHere[i.event.EventID]
 	delete(f.parkedHere, i.event.EventID)
 	f.mu.Unlock()
@@ -200,23 +217,6 @@ func (f *flow) succeeded(ctx context.Context, i *item, now time.Time) bool {
 	}
 	i.again.settle(true)
 	return true
-}
-
-func (f *flow) failed(code string, now time.Time) (since time.Time) {
-	f.r.metrics.failed(f.Name)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.failing.IsZero() {
-		f.failing = now
-	}
-	f.lastFailure = code
-	return f.failing
-}
-
-func (f *flow) failingSince() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.failing
 }
 
 // park sets an item aside; false when ctx ended before the log knows of it.
@@ -237,7 +237,7 @@ func (f *flow) park(ctx context.Context, i *item, code string) bool {
 }
 
 // disable stops the sink. The item stays where it is, with all its attempts before it.
-func (f *flow) disable(ctx context.Context, i *item, why string, since time.Time, code string) (again bool) {
+func (f *flow) disable(ctx context.Context, i *item, why string, since time.Time, code string) {
 	f.control.hold()
 	f.heed()
 	i.attempts = 0
@@ -248,7 +248,6 @@ func (f *flow) disable(ctx context.Context, i *item, why string, since time.Time
 		f.control.release(revision)
 		f.heed()
 	}
-	return true
 }
 
 // commandID is that of one series of attempts: the same event may be parked and delivered many times.

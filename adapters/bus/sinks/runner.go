@@ -190,10 +190,10 @@ func (r *Runner) Status(name string) (s Status, ok bool) {
 func (f *flow) status(now time.Time) Status {
 	state, _, _ := f.control.now()
 	p := f.schedule.progress()
-	f.mu.Lock()
+	f.receiver.mu.Lock()
 	s := Status{Name: f.Name, Running: true, Phase: sink.Lifecycle.Phase(state), InFlight: p.busy, Parked: state.Parked.Len(),
-		LastSuccess: f.lastSuccess, LastFailure: f.lastFailure, FailingSince: f.failing, Redeliveries: len(state.Open)}
-	f.mu.Unlock()
+		LastSuccess: f.receiver.lastSuccess, LastFailure: f.receiver.lastFailure, FailingSince: f.receiver.failing, Redeliveries: len(state.Open)}
+	f.receiver.mu.Unlock()
 	s.Lag = uint64(p.waiting)
 	if counted := f.counted.Load(); counted > p.resolved {
 		s.Lag = max(s.Lag, counted-p.resolved)

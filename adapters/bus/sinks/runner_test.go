@@ -105,13 +105,87 @@ func TestASlowSinkAndAPanickingOneHarmNoOther(t *testing.T) {
 			t.Errorf("slow: %+v", s)
 		}
 		time.Sleep(10 * time.Second)
-		if s, _ := r.Status("mad"); s.LastFailure != "panic" || s.Parked == 0 {
+		if s, _ := r.Status("mad"); s.LastFailure != "panic" || s.Lag != 200 {
 			t.Errorf("mad: %+v", s)
 		}
 		if s, _ := r.Status("slow"); s.Behind != 10*time.Second {
 			t.Errorf("slow is %s behind", s.Behind)
 		}
 		close(release)
+		stop()
+	})
+}
+
+func TestAReceiverThatTakesNothingIsTriedWithOneEventAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, to := newWorld(), &target{answer: always(refused{})}
+		for i := range 40 {
+			w.put(fmt.Sprint("tenant-", i), "tenant.renamed", "{}")
+		}
+		c := config("billing")
+		c.Attempts, c.InFlight = 12, 4
+		r, stop := w.start(t, nil, sinks.Sink{Config: c, Publisher: to})
+		most := 10 + 3 // ten show that it is down, three may be under way by then
+		for pause, at := time.Second, time.Duration(0); at < 50*time.Minute; pause, at = min(2*pause, c.Most), at+pause {
+			most++
+		}
+		time.Sleep(50 * time.Minute)
+		synctest.Wait()
+		if to.tried > most || to.tried < most-4 {
+			t.Errorf("it was tried %d times, not about %d", to.tried, most)
+		}
+		same(t, "said", []string(nil), w.said("billing"))
+		to.set(nil)
+		time.Sleep(c.Most)
+		synctest.Wait()
+		same(t, "delivered, within a pause of its return", 40, len(to.taken()))
+		if s, _ := r.Status("billing"); s.Lag != 0 || s.Parked != 0 || !s.FailingSince.IsZero() {
+			t.Errorf("status %+v", s)
+		}
+		stop()
+	})
+}
+
+func TestAnOperatorWhoResumesHasEverythingTriedAtOnce(t *testing.T) {
+	for name, events := range map[string]int{"events that wait": 5, "events behind a receiver that is down": 40} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, to := newWorld(), &target{answer: always(refused{})}
+				for i := range events {
+					w.put(fmt.Sprint("tenant-", i), "tenant.renamed", "{}")
+				}
+				c := config("billing")
+				c.Attempts, c.Most, c.DisableAfter = 100, time.Hour, 1000*time.Hour
+				_, stop := w.start(t, nil, sinks.Sink{Config: c, Publisher: to})
+				time.Sleep(50 * time.Hour)
+				to.set(nil)
+				w.ask(t, sink.Pause{Sink: "billing"})
+				w.ask(t, sink.Resume{Sink: "billing"})
+				same(t, "delivered", events, len(to.taken()))
+				stop()
+			})
+		})
+	}
+}
+
+func TestEventsThatAreRefusedDoNotMakeAReceiverDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, to := newWorld(), &target{}
+		to.set(func(m *message.Message) error {
+			if strings.HasPrefix(m.Metadata.Get("stream"), "tenant-bad") {
+				return refused{}
+			}
+			return nil
+		})
+		for i := range 15 {
+			w.put(fmt.Sprint("tenant-good-", i), "tenant.renamed", "{}")
+			w.put(fmt.Sprint("tenant-bad-", i), "tenant.renamed", "{}")
+			w.put(fmt.Sprint("tenant-good-", i), "tenant.renamed", "{}")
+		}
+		_, stop := w.start(t, nil, sinks.Sink{Config: config("billing"), Publisher: to})
+		same(t, "delivered at once", 30, len(to.taken()))
+		time.Sleep(time.Minute)
+		same(t, "parked, each after its own pauses", 15, len(w.said("billing")))
 		stop()
 	})
 }
@@ -276,6 +350,7 @@ func TestEveryAttemptIsRecorded(t *testing.T) {
 // TestTheCursorIsNeverAhead kills runs at random moments: whatever a cursor in the log has passed was delivered or parked
 // before it was written, and in the end every event was, each stream in its order.
 func TestTheCursorIsNeverAhead(t *testing.T) {
+	const inTheEnd = 30_000_000 // ms: all fails, and one at a time is tried
 	rapid.Check(t, func(rt *rapid.T) {
 		outcomes := rapid.SliceOfN(rapid.IntRange(0, 3), 1, 40).Draw(rt, "outcomes")
 		kills := rapid.SliceOfN(rapid.IntRange(0, 9000), 1, 4).Draw(rt, "kills")
@@ -296,11 +371,13 @@ func TestTheCursorIsNeverAhead(t *testing.T) {
 			for i := range 30 {
 				w.put(fmt.Sprint("tenant-", i%streams), "tenant.renamed", "{}")
 			}
-			for _, ms := range append(kills, 3_000_000) {
-				_, stop := w.start(t, nil, sinks.Sink{Config: config("billing"), Publisher: to})
+			for _, ms := range append(kills, inTheEnd) {
+				c := config("billing")
+				c.DisableAfter = 1000 * time.Hour
+				_, stop := w.start(t, nil, sinks.Sink{Config: c, Publisher: to})
 				time.Sleep(time.Duration(ms) * time.Millisecond)
 				w.mu.Lock()
-				w.dead = ms != 3_000_000
+				w.dead = ms != inTheEnd
 				w.mu.Unlock()
 				stop()
 				w.dead = false

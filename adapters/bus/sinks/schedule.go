@@ -14,6 +14,9 @@ type item struct {
 	before   sink.Place  // the last event read before it
 	again    *redelivery // nil for what was read from the log in its order
 	attempts int
+	era      int       // the schedule's when it was last tried
+	fresh    bool      // it was not tried in this era before
+	probe    bool      // it is tried alone, as the receiver is down
 	first    time.Time // of the first attempt
 	resolved bool
 }
@@ -41,6 +44,9 @@ type schedule struct {
 	resolved uint64 // items of the log
 	busy     int
 	gate     bool // deliveries may begin
+	down     bool // the receiver takes nothing: one item at a time is tried
+	probing  bool // that one is under way, or it is too early for the next
+	era      int  // begins, from 1, whenever the receiver is back
 	closed   bool
 }
 
@@ -48,7 +54,7 @@ type schedule struct {
 const manyEvents = 1000
 
 func newSchedule(size int, seen sink.Place) *schedule {
-	s := &schedule{lanes: map[string]*lane{}, size: size, seen: seen, moved: make(chan struct{}, 1), many: make(chan struct{}, 1)}
+	s := &schedule{lanes: map[string]*lane{}, size: size, seen: seen, era: 1, moved: make(chan struct{}, 1), many: make(chan struct{}, 1)}
 	s.change.L = &s.mu
 	return s
 }
@@ -112,7 +118,7 @@ func (s *schedule) push(i *item) {
 func (s *schedule) next() (*lane, *item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for (len(s.ready) == 0 || !s.gate) && !s.closed {
+	for (len(s.ready) == 0 || !s.gate || s.down && s.probing) && !s.closed {
 		s.change.Wait()
 	}
 	if s.closed {
@@ -122,7 +128,10 @@ func (s *schedule) next() (*lane, *item) {
 	s.ready[0] = nil
 	s.ready = s.ready[1:]
 	s.busy++
-	return l, l.items[0]
+	s.probing = s.down
+	i := l.items[0]
+	i.fresh, i.era, i.probe = i.era != s.era, s.era, s.down
+	return l, i
 }
 
 // rest ends what a worker did with a lane without an outcome; wake puts it in line again.
@@ -215,6 +224,28 @@ func (s *schedule) unsaved() {
 func (s *schedule) open(gate bool) {
 	s.mu.Lock()
 	s.gate = gate
+	s.mu.Unlock()
+	s.change.Broadcast()
+}
+
+// slow lets one item at a time be tried, the next one not before probe; fast ends it.
+func (s *schedule) slow() {
+	s.mu.Lock()
+	s.down, s.probing = true, true
+	s.mu.Unlock()
+}
+
+func (s *schedule) probe() {
+	s.mu.Lock()
+	s.probing = false
+	s.mu.Unlock()
+	s.change.Broadcast()
+}
+
+func (s *schedule) fast() {
+	s.mu.Lock()
+	s.down = false
+	s.era++
 	s.mu.Unlock()
 	s.change.Broadcast()
 }
