@@ -2,11 +2,9 @@ package eventstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"math"
-	"time"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
 
@@ -21,33 +19,50 @@ import (
 func (l *Log) Follow(ctx context.Context, after uint64) iter.Seq2[domain.Delivery, error] {
 	return func(yield func(domain.Delivery, error) bool) {
 		l.warnIfBeyondHead(ctx, after)
-		at, failures := after, 0
-		for ctx.Err() == nil && l.feeds.base.Err() == nil {
-			before := at
-			if !l.catchUp(ctx, &at, yield) {
-				return
-			}
-			err := l.subscription(ctx, &at, yield)
-			switch code := domain.CodeOf(err); {
-			case err == nil:
-				return
-			case code != domain.CodeUnavailable:
-				yield(domain.Delivery{}, err)
-				return
-			case ctx.Err() != nil:
-				return
-			}
-			if at > before {
-				failures = 0
-			}
-			l.logger.Info("a subscription ended and begins again", "after", at, "error", err)
-			l.feeds.counters.resubscribed.Add(1)
-			if pause(ctx, l.feeds.pauses, failures) != nil {
-				return
-			}
-			failures++
+		at := after
+		f := follower[domain.Delivery]{
+			catchUp: func(ctx context.Context, give func(domain.Delivery) bool) bool {
+				return pagesUpToNow(ctx, l, l.pages(ctx, at, math.MaxInt), func(p page) bool {
+					for _, e := range p.events {
+						if at = e.Commit; !give(domain.Delivery{Kind: domain.DeliveredEvent, Event: e, Commit: at}) {
+							return false
+						}
+					}
+					if p.last <= at {
+						return true
+					}
+					at = p.last
+					return give(domain.Delivery{Kind: domain.Checkpoint, Commit: at})
+				})
+			},
+			open: func(ctx context.Context, c *esdb.Client) (*esdb.Subscription, error) {
+				return subscribeToAll(ctx, c, at)
+			},
+			take: func(m *esdb.SubscriptionEvent) (d domain.Delivery, isNew bool) {
+				if m.CaughtUp != nil {
+					return domain.Delivery{Kind: domain.CaughtUp, Commit: at}, true
+				}
+				if d = delivery(m); d.Commit <= at {
+					return d, false
+				}
+				at = d.Commit
+				return d, true
+			},
 		}
+		f.follow(ctx, l, yield)
 	}
+}
+
+// delivery is what an event or a checkpoint of a subscription is for those who follow our events.
+func delivery(m *esdb.SubscriptionEvent) domain.Delivery {
+	if m.EventAppeared == nil {
+		return domain.Delivery{Kind: domain.Checkpoint, Commit: m.CheckPointReached.Commit}
+	}
+	e := m.EventAppeared.OriginalEvent()
+	if isSystem(e) || domain.OfTheBus(e.StreamID) {
+		return domain.Delivery{Kind: domain.Checkpoint, Commit: e.Position.Commit}
+	}
+	return domain.Delivery{Kind: domain.DeliveredEvent, Event: recorded(e), Commit: e.Position.Commit}
 }
 
 // Subscribe is Follow as projections call it.
@@ -58,124 +73,78 @@ func (l *Log) Subscribe(ctx context.Context, after uint64, fromStart bool) iter.
 	return l.Follow(ctx, after)
 }
 
-// catchUp reads by pages up to the log's present end, which is faster than a subscription and holds no slot while the consumer
-// works. It reports false when the consumer has had enough. What goes wrong here, the subscription that follows meets as well.
-func (l *Log) catchUp(ctx context.Context, at *uint64, yield func(domain.Delivery, error) bool) bool {
-	for p, err := range l.pages(ctx, *at, math.MaxInt) {
-		if err != nil {
-			return true
+// FollowRaw is Follow for events of any form, the message bus's among them: every event behind a position in log order, and
+// then what is appended, without end. The event store's own streams are left out. It ends as Follow does.
+func (l *Log) FollowRaw(ctx context.Context, after uint64) iter.Seq2[Raw, error] {
+	return func(yield func(Raw, error) bool) {
+		l.warnIfBeyondHead(ctx, after)
+		at := after
+		read := func(ctx context.Context, after uint64, n int) (pageOf[Raw], error) {
+			return allPage(ctx, l, esdb.ReadAllOptions{From: allFrom(after)}, n, after, func(e *esdb.RecordedEvent) (Raw, bool) {
+				return raw(e), e.Position.Commit > after && !isSystem(e)
+			})
 		}
-		for _, e := range p.events {
-			*at = e.Commit
-			if !yield(domain.Delivery{Kind: domain.DeliveredEvent, Event: e, Commit: e.Commit}, nil) {
-				return false
-			}
+		f := follower[Raw]{
+			catchUp: func(ctx context.Context, give func(Raw) bool) bool {
+				return pagesUpToNow(ctx, l, pages(ctx, at, math.MaxInt, read), func(p pageOf[Raw]) bool {
+					for _, r := range p.events {
+						if at = r.Position; !give(r) {
+							return false
+						}
+					}
+					at = p.last
+					return true
+				})
+			},
+			open: func(ctx context.Context, c *esdb.Client) (*esdb.Subscription, error) {
+				return subscribeToAll(ctx, c, at)
+			},
+			take: func(m *esdb.SubscriptionEvent) (r Raw, isNew bool) {
+				switch {
+				case m.CheckPointReached != nil:
+					at = max(at, m.CheckPointReached.Commit)
+				case m.EventAppeared != nil:
+					e := m.EventAppeared.OriginalEvent()
+					isNew, at = e.Position.Commit > at && !isSystem(e), max(at, e.Position.Commit)
+					return raw(e), isNew
+				}
+				return r, false
+			},
 		}
-		if p.last > *at {
-			*at = p.last
-			if !yield(domain.Delivery{Kind: domain.Checkpoint, Commit: p.last}, nil) {
-				return false
-			}
-		}
-		if ctx.Err() != nil || l.feeds.base.Err() != nil {
-			return true
-		}
-	}
-	return true
-}
-
-// subscription follows one subscription from *at on and moves *at. It gives nil when the consumer has had enough.
-func (l *Log) subscription(ctx context.Context, at *uint64, yield func(domain.Delivery, error) bool) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(l.feeds.base, cancel)()
-	s, sub, err := l.subscribe(ctx, *at)
-	if err != nil {
-		return err
-	}
-	defer s.release()
-	defer sub.Close()
-	for {
-		d, err := next(sub)
-		if err != nil {
-			return err
-		}
-		switch {
-		case d.Kind == domain.CaughtUp:
-			d.Commit = *at
-		case d.Commit <= *at:
-			continue
-		}
-		*at = d.Commit
-		if !yield(d, nil) {
-			return nil
-		}
+		f.follow(ctx, l, yield)
 	}
 }
 
-func (l *Log) subscribe(ctx context.Context, after uint64) (*session, *esdb.Subscription, error) {
-	return begin(ctx, l.feeds, func(ctx context.Context, c *esdb.Client) (*esdb.Subscription, error) {
-		return c.SubscribeToAll(ctx, esdb.SubscribeToAllOptions{From: allFrom(after), MaxSearchWindow: 256,
-			Filter: &esdb.SubscriptionFilter{Type: esdb.StreamFilterType, Regex: `^[^$]`}})
-	})
-}
-
-// begin begins a subscription, which holds a slot of the session until it is released. Only the beginning has a timeout; the
-// caller ends ctx when it is given up.
-func begin[S interface{ Close() error }](ctx context.Context, l *link, open func(context.Context, *esdb.Client) (S, error)) (*session, S, error) {
-	var none S
-	beginning, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	s, err := l.acquire(beginning)
-	if err != nil {
-		return nil, none, err
-	}
-	answers := make(chan answer[S], 1)
-	go func() {
-		hung := time.AfterFunc(l.timeout+grace, func() { l.retire(s, errors.New("a subscription hangs")) })
-		defer hung.Stop()
-		sub, err := guarded(ctx, s.client, open)
-		l.judge(s, err)
-		answers <- answer[S]{sub, err}
-	}()
-	select {
-	case a := <-answers:
-		if a.err != nil {
-			s.release()
-			return nil, none, coded(a.err)
+// FollowStream delivers every event of a stream behind a revision, NoStream for its beginning, and then what is appended, without
+// end. The stream need not exist. It ends with ctx, with Close, and with CodeNotFound once the stream is deleted for ever.
+func (l *Log) FollowStream(ctx context.Context, stream string, after int64) iter.Seq2[Raw, error] {
+	return func(yield func(Raw, error) bool) {
+		at := after
+		f := follower[Raw]{
+			open: func(ctx context.Context, c *esdb.Client) (*esdb.Subscription, error) {
+				o := esdb.SubscribeToStreamOptions{From: esdb.Start{}}
+				if at >= 0 {
+					o.From = esdb.Revision(uint64(at))
+				}
+				return c.SubscribeToStream(ctx, stream, o)
+			},
+			take: func(m *esdb.SubscriptionEvent) (r Raw, isNew bool) {
+				if m.EventAppeared == nil {
+					return r, false
+				}
+				e := m.EventAppeared.OriginalEvent()
+				r = raw(e)
+				isNew, at = r.Revision > at && !isSystem(e), max(at, r.Revision)
+				return r, isNew
+			},
 		}
-		return s, a.value, nil
-	case <-beginning.Done():
-		l.late(beginning)
-		go func() { // the client may take its time to notice that the caller's ctx has ended
-			if a := <-answers; a.err == nil {
-				_ = a.value.Close()
-			}
-			s.release()
-		}()
-		return nil, none, domain.Unavailable("the event store did not begin the subscription in time", beginning.Err())
+		f.follow(ctx, l, yield)
 	}
 }
 
-// next waits for a subscription's next message.
-func next(sub *esdb.Subscription) (domain.Delivery, error) {
-	for {
-		m, err := receive(sub)
-		switch {
-		case err != nil:
-			return domain.Delivery{}, err
-		case m.EventAppeared != nil:
-			e := m.EventAppeared.OriginalEvent()
-			if isSystem(e) || domain.OfTheBus(e.StreamID) {
-				return domain.Delivery{Kind: domain.Checkpoint, Commit: e.Position.Commit}, nil
-			}
-			return domain.Delivery{Kind: domain.DeliveredEvent, Event: recorded(e), Commit: e.Position.Commit}, nil
-		case m.CheckPointReached != nil:
-			return domain.Delivery{Kind: domain.Checkpoint, Commit: m.CheckPointReached.Commit}, nil
-		case m.CaughtUp != nil:
-			return domain.Delivery{Kind: domain.CaughtUp}, nil
-		}
-	}
+func subscribeToAll(ctx context.Context, c *esdb.Client, after uint64) (*esdb.Subscription, error) {
+	return c.SubscribeToAll(ctx, esdb.SubscribeToAllOptions{From: allFrom(after), MaxSearchWindow: 256,
+		Filter: &esdb.SubscriptionFilter{Type: esdb.StreamFilterType, Regex: `^[^$]`}})
 }
 
 // warnIfBeyondHead says so when a position belongs to another log: the event store would deliver nothing up to it.

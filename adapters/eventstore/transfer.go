@@ -126,3 +126,16 @@ func (l *Log) LastEpoch(ctx context.Context) (domain.Epoch, error) {
 	known, _, err := l.lastEpoch(ctx)
 	return known, err
 }
+
+// RawEvent reads the event of a stream at a revision, or its last one with End; found is false if there is none.
+func (l *Log) RawEvent(ctx context.Context, stream string, revision int64) (r Raw, found bool, err error) {
+	o := esdb.ReadStreamOptions{Direction: esdb.Backwards, From: esdb.End{}}
+	if revision >= 0 {
+		o.From = esdb.Revision(uint64(revision))
+	}
+	p, err := streamPage(ctx, l, stream, o, 1, func(e *esdb.RecordedEvent) (Raw, bool) { return raw(e), true })
+	if err != nil || len(p.events) == 0 || revision >= 0 && p.events[0].Revision != revision {
+		return Raw{}, false, err
+	}
+	return p.events[0], true, nil
+}
