@@ -82,10 +82,11 @@ var Commands = domain.Catalog{
 // Cursors is the wire contract of the streams sinkcursor-<name>.
 var Cursors = domain.Catalog{domain.Fact[CursorMoved]("sinkcursor.moved")}
 
-// CursorMoved says that every event up to this one has been delivered, parked or is none of the sink's. A cursor that names
-// itself marks where a sink began that wants nothing older.
+// CursorMoved says that every event up to this one has been delivered, parked or is none of the sink's, but those of the held
+// streams from the place on that it gives for each. A cursor that names itself marks where a sink began that wants nothing older.
 type CursorMoved struct {
 	Place
+	Held         []Place    `json:"held,omitempty"`         // the first event of each held stream that is neither delivered nor parked
 	FailingSince *time.Time `json:"failingSince,omitempty"` // the first failure since the last success
 }
 

@@ -95,7 +95,7 @@ func hundred() (all []any) {
 func TestSpecification(t *testing.T) { spec.Run(t) }
 
 func TestTheCursorsWire(t *testing.T) {
-	WireIn(t, "testdata/cursors", []any{sink.CursorMoved{Place: at, FailingSince: &since}}, sink.Cursors)
+	WireIn(t, "testdata/cursors", []any{sink.CursorMoved{Place: at, Held: []sink.Place{at}, FailingSince: &since}}, sink.Cursors)
 }
 
 func TestInputIsRefusedByItsField(t *testing.T) {

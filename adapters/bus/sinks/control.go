@@ -94,6 +94,14 @@ func (t *term) steer(ctx context.Context, after uint64) error {
 	})
 }
 
+// count notes an event that the sink has before it.
+func (f *flow) count(e *domain.Recorded) {
+	if f.counted.Add(1) == 1 {
+		at := e.RecordedAt
+		f.firstCounted.Store(&at)
+	}
+}
+
 // count reads ahead of the sinks and counts what each of them has before it: one pass over the log for all of them.
 func (t *term) count(ctx context.Context) error {
 	first := t.head
@@ -103,10 +111,7 @@ func (t *term) count(ctx context.Context) error {
 	return t.follow(ctx, first, func(e domain.Recorded) error {
 		for _, f := range t.flows {
 			if e.Commit > f.start && f.filter.wants(&e) {
-				if f.counted.Add(1) == 1 {
-					at := e.RecordedAt
-					f.firstCounted.Store(&at)
-				}
+				f.count(&e)
 			}
 		}
 		return nil

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -23,49 +24,49 @@ type cursor struct {
 	pending  *domain.Proposed // an append whose outcome is unknown
 }
 
-// load gives where the sink goes on: the event, its position (0 for the log's start) and since when the sink was failing.
-func (c *cursor) load(ctx context.Context, fromStart bool) (at sink.Place, commit uint64, failing time.Time, err error) {
+// load gives where the sink goes on: what its cursor said, and the position of the event there, 0 for the log's start.
+func (c *cursor) load(ctx context.Context, fromStart bool) (at sink.CursorMoved, commit uint64, err error) {
 	if err := c.keepShort(ctx); err != nil {
-		return at, 0, failing, err
+		return at, 0, err
 	}
+	var failing *time.Time
 	c.revision = domain.NoStream
 	for e, err := range c.r.Log.ReadBackwards(ctx, c.stream, -1, keptCursors) {
 		if err != nil {
-			return at, 0, failing, err
+			return at, 0, err
 		}
 		c.revision = max(c.revision, e.Revision)
 		m, err := cursorEvents.DecodeRecorded(e)
 		if err != nil {
-			return at, 0, failing, err
+			return at, 0, err
 		}
 		moved := m.(sink.CursorMoved)
-		if moved.FailingSince != nil && failing.IsZero() {
-			failing = *moved.FailingSince
-		}
+		failing = cmp.Or(failing, moved.FailingSince)
 		found, ok, err := c.r.find(ctx, moved.Place)
-		if err != nil || ok {
-			return moved.Place, found.Commit, failing, err
+		if moved.FailingSince = failing; err != nil || ok {
+			return moved, found.Commit, err
 		}
 		c.r.Logger.ErrorContext(ctx, "a sink's cursor names an event that is no longer there; an older cursor is taken", "stream", c.stream,
 			"event", fmt.Sprint(moved.Place))
 	}
 	if c.revision >= 0 {
 		c.r.Logger.ErrorContext(ctx, "no cursor of a sink names an event that is there: it begins with the log's first event", "stream", c.stream)
-		return at, 0, failing, nil
+		at.FailingSince = failing
+		return at, 0, nil
 	}
 	if fromStart {
-		return at, 0, failing, nil
+		return at, 0, nil
 	}
 	// What is older than this mark the sink does not want, also when it is started anew before it has come any further.
-	mark := sink.Place{Stream: c.stream, Revision: 0}
-	if err := c.save(ctx, mark, time.Time{}); err != nil {
-		return at, 0, failing, err
+	at.Place = sink.Place{Stream: c.stream, Revision: 0}
+	if err := c.save(ctx, at); err != nil {
+		return at, 0, err
 	}
-	found, ok, err := c.r.find(ctx, mark)
+	found, ok, err := c.r.find(ctx, at.Place)
 	if err == nil && !ok {
 		err = domain.Unavailable("the sink's first cursor cannot be read", nil)
 	}
-	return mark, found.Commit, failing, err
+	return at, found.Commit, err
 }
 
 // keepShort lets the log forget all but the last of the cursor's events.
@@ -80,22 +81,17 @@ func (c *cursor) keepShort(ctx context.Context) error {
 
 // save appends a cursor. An append of unknown outcome is made again first, as it was. CodeConflict: another process runs
 // the sink.
-func (c *cursor) save(ctx context.Context, at sink.Place, failing time.Time) error {
+func (c *cursor) save(ctx context.Context, moved sink.CursorMoved) error {
 	if c.pending != nil {
 		if err := c.append(ctx, *c.pending); err != nil {
 			return err
 		}
 	}
-	moved := sink.CursorMoved{Place: at}
-	if !failing.IsZero() {
-		since := domain.Micro(failing)
-		moved.FailingSince = &since
-	}
 	name, rev, data, err := cursorEvents.Encode(moved)
 	if err != nil {
 		return err
 	}
-	id := domain.DeriveUUID("sink cursor", c.stream, fmt.Sprint(c.revision+1), at.Stream, fmt.Sprint(at.Revision)).String()
+	id := domain.DeriveUUID("sink cursor", c.stream, fmt.Sprint(c.revision+1), string(data)).String()
 	meta := domain.Meta{Rev: rev, Correlation: id, CommandID: id, Actor: actor, RecordedAt: domain.Micro(c.r.Clock.Now()), Epoch: c.r.Epoch}
 	return c.append(ctx, domain.Proposed{ID: id, Type: name, Data: data, Meta: meta.Encode()})
 }
@@ -140,11 +136,16 @@ func (f *flow) keepCursor(ctx context.Context) error {
 }
 
 func (f *flow) saveCursor(ctx context.Context) error {
-	at, moved := f.schedule.cursor()
+	at, held, moved := f.schedule.cursor()
 	if !moved || at.Stream == "" {
 		return nil
 	}
-	err := f.cursor.save(ctx, at, f.failingSince())
+	next := sink.CursorMoved{Place: at, Held: held}
+	if since := f.failingSince(); !since.IsZero() {
+		since = domain.Micro(since)
+		next.FailingSince = &since
+	}
+	err := f.cursor.save(ctx, next)
 	if err != nil {
 		f.schedule.unsaved()
 	}

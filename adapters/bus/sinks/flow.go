@@ -47,11 +47,22 @@ func (r *Runner) prepare(ctx context.Context, s Sink) (*flow, error) {
 			return nil, err
 		}
 	}
-	at, commit, failing, err := f.cursor.load(ctx, s.FromStart)
+	at, commit, err := f.cursor.load(ctx, s.FromStart)
 	if err != nil {
 		return nil, err
 	}
-	f.start, f.receiver, f.schedule = commit, newReceiver(failing), newSchedule(r.Window, at)
+	f.start, f.receiver, f.schedule = commit, newReceiver(at.FailingSince), newSchedule(r.Window, at.Place)
+	for _, p := range at.Held {
+		f.schedule.held[p.Stream] = &held{next: p.Revision, until: commit}
+		for e, err := range r.Log.Read(ctx, p.Stream, p.Revision) {
+			if err != nil {
+				return nil, err
+			}
+			if e.Commit <= commit && f.filter.wants(&e) {
+				f.count(&e)
+			}
+		}
+	}
 	f.heed()
 	return f, nil
 }
@@ -66,6 +77,7 @@ func (f *flow) run(ctx context.Context) error {
 	}
 	var others sync.WaitGroup
 	others.Go(func() { f.redeliver(ctx) })
+	others.Go(func() { f.refill(ctx) })
 	others.Go(func() { _ = f.r.follow(ctx, f.start, f.take) })
 	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSaving()
@@ -97,7 +109,7 @@ func (f *flow) work(ctx context.Context) {
 	for l, i := f.schedule.next(); l != nil && ctx.Err() == nil; l, i = f.schedule.next() {
 		if wait, again := f.attempt(ctx, i); !again {
 			f.schedule.done(l)
-		} else if f.schedule.rest(); ctx.Err() != nil {
+		} else if f.schedule.rest(l); ctx.Err() != nil {
 			return // what is unresolved comes again in another term
 		} else {
 			f.later(ctx, wait, func() { f.schedule.wake(l) })

@@ -60,7 +60,7 @@ func TestALogOfDeliveriesThatIsDownDelaysNothingAndIsCounted(t *testing.T) {
 		}
 		same(t, "metrics", map[string]float64{"tenure_sink_delivered_total": 1, "tenure_sink_failed_total": 0, "tenure_sink_parked_total": 0,
 			"tenure_sink_deliveries_dropped_total": 1, "tenure_sink_lag_events": 0, "tenure_sink_lag_seconds": 0, "tenure_sink_in_flight": 0, "tenure_sink_parked_events": 0,
-			"tenure_sink_delivery_seconds": 0}, values)
+			"tenure_sink_held_streams": 0, "tenure_sink_delivery_seconds": 0}, values)
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

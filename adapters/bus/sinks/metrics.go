@@ -13,7 +13,7 @@ type metrics struct {
 	seconds                 *prometheus.HistogramVec
 	dropped                 prometheus.Counter
 	lag, behind, inFlight   *prometheus.Desc
-	apart                   *prometheus.Desc
+	apart, held             *prometheus.Desc
 }
 
 func newMetrics(r *Runner) (*metrics, error) {
@@ -34,6 +34,7 @@ func newMetrics(r *Runner) (*metrics, error) {
 		behind:   gauge("lag_seconds", "Age of the oldest event that is neither delivered nor parked."),
 		inFlight: gauge("in_flight", "Deliveries under way."),
 		apart:    gauge("parked_events", "Events that are parked."),
+		held:     gauge("held_streams", "Streams whose failing events are kept from holding up the others."),
 	}
 	for _, s := range r.Sinks {
 		for _, c := range []*prometheus.CounterVec{m.sent, m.refused, m.setApart} {
@@ -63,6 +64,7 @@ func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	to <- m.behind
 	to <- m.inFlight
 	to <- m.apart
+	to <- m.held
 }
 
 // Collect implements prometheus.Collector.
@@ -79,5 +81,6 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(m.behind, prometheus.GaugeValue, s.Behind.Seconds(), c.Name)
 		to <- prometheus.MustNewConstMetric(m.inFlight, prometheus.GaugeValue, float64(s.InFlight), c.Name)
 		to <- prometheus.MustNewConstMetric(m.apart, prometheus.GaugeValue, float64(s.Parked), c.Name)
+		to <- prometheus.MustNewConstMetric(m.held, prometheus.GaugeValue, float64(s.Held), c.Name)
 	}
 }

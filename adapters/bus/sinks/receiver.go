@@ -21,8 +21,12 @@ type receiver struct {
 	back        chan struct{} // closed when all is tried at once
 }
 
-func newReceiver(failing time.Time) *receiver {
-	return &receiver{failing: failing, back: make(chan struct{})}
+func newReceiver(failing *time.Time) *receiver {
+	r := &receiver{back: make(chan struct{})}
+	if failing != nil {
+		r.failing = *failing
+	}
+	return r
 }
 
 // succeeded ends a run of failures.

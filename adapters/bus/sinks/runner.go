@@ -164,6 +164,7 @@ type Status struct {
 	Behind        time.Duration // age of the oldest of them; while it reads towards that one, of what it reads
 	InFlight      int
 	Parked        int
+	Held          int // streams whose failing events are kept from holding up the others
 	LastSuccess   time.Time
 	LastFailure   string // its code
 	FailingSince  time.Time
@@ -191,7 +192,7 @@ func (f *flow) status(now time.Time) Status {
 	state, _, _ := f.control.now()
 	p := f.schedule.progress()
 	f.receiver.mu.Lock()
-	s := Status{Name: f.Name, Running: true, Phase: sink.Lifecycle.Phase(state), InFlight: p.busy, Parked: state.Parked.Len(),
+	s := Status{Name: f.Name, Running: true, Phase: sink.Lifecycle.Phase(state), InFlight: p.busy, Parked: state.Parked.Len(), Held: p.held,
 		LastSuccess: f.receiver.lastSuccess, LastFailure: f.receiver.lastFailure, FailingSince: f.receiver.failing, Redeliveries: len(state.Open)}
 	f.receiver.mu.Unlock()
 	s.Lag = uint64(p.waiting)

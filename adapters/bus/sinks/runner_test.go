@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
+	"github.com/tenure-dev/tenure/domain"
 	"github.com/tenure-dev/tenure/domain/sink"
 )
 
@@ -190,6 +191,92 @@ func TestEventsThatAreRefusedDoNotMakeAReceiverDown(t *testing.T) {
 	})
 }
 
+func TestAStreamOfManyRefusedEventsHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, to := newWorld(), &target{}
+		refuse := func(m *message.Message) error {
+			if m.Metadata.Get("stream") == "tenant-a" {
+				return refused{}
+			}
+			return nil
+		}
+		to.set(refuse)
+		for range 300 {
+			w.put("tenant-a", "tenant.renamed", "{}")
+		}
+		for i := range 100 {
+			w.put("tenant-a", "tenant.renamed", "{}")
+			w.put(fmt.Sprint("tenant-b", i%10), "tenant.renamed", "{}")
+		}
+		c := config("billing")
+		c.Attempts, c.Most, c.DisableAfter = 100, time.Hour, 1000*time.Hour
+		s := sinks.Sink{Config: c, Publisher: to}
+		r, stop := w.start(t, nil, s)
+		same(t, "delivered of the others", 100, len(to.taken()))
+		if st, _ := r.Status("billing"); st.Lag != 400 || st.Held != 1 || st.Oldest == nil || *st.Oldest != (sink.Place{Stream: "tenant-a"}) {
+			t.Errorf("status %+v", st)
+		}
+		time.Sleep(10 * time.Hour)
+		stop()
+		w.put("tenant-a", "tenant.renamed", "{}")
+		r, stop = w.start(t, nil, s)
+		same(t, "delivered again after a restart", 100, len(to.taken()))
+		if st, _ := r.Status("billing"); st.Lag != 401 || st.Held != 1 {
+			t.Errorf("status after a restart %+v", st)
+		}
+		to.set(nil)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		var want []string
+		for i := range 401 {
+			want = append(want, fmt.Sprint("tenant-a/", i))
+		}
+		same(t, "delivered of the stream", want, to.taken()[100:])
+		if st, _ := r.Status("billing"); st.Lag != 0 || st.Held != 0 || st.Behind != 0 {
+			t.Errorf("status in the end %+v", st)
+		}
+		w.put("tenant-a", "tenant.renamed", "{}")
+		synctest.Wait()
+		same(t, "delivered in all", 502, len(to.taken()))
+		time.Sleep(time.Second)
+		stop()
+		_, stop = w.start(t, nil, s)
+		same(t, "delivered after all", 502, len(to.taken()))
+		stop()
+		same(t, "broken rules", []string(nil), to.broken)
+	})
+}
+
+func TestARedeliveryThatIsRefusedHoldsUpItsOwnStreamAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, to := newWorld(), &target{}
+		to.set(func(m *message.Message) error {
+			if m.Metadata.Get("stream") == "tenant-a" {
+				return refused{}
+			}
+			return nil
+		})
+		w.put("tenant-a", "tenant.renamed", "{}")
+		_, stop := w.start(t, nil, sinks.Sink{Config: config("billing"), Publisher: to})
+		time.Sleep(time.Minute)
+		w.ask(t, sink.RequestRedelivery{Sink: "billing", Scope: sink.ScopeParked})
+		for range 100 {
+			w.put("tenant-a", "tenant.renamed", "{}")
+			w.put("tenant-b", "tenant.renamed", "{}")
+		}
+		synctest.Wait()
+		same(t, "delivered of the other", 100, len(to.taken()))
+		to.set(nil)
+		time.Sleep(time.Minute)
+		var want []string
+		for i := range 101 {
+			want = append(want, fmt.Sprint("tenant-a/", i))
+		}
+		same(t, "delivered of the stream", want, to.taken()[100:])
+		stop()
+	})
+}
+
 func TestASinkThatOnlyFailsIsDisabledAndGoesOnWhenResumed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err error
@@ -355,15 +442,17 @@ func TestTheCursorIsNeverAhead(t *testing.T) {
 		outcomes := rapid.SliceOfN(rapid.IntRange(0, 3), 1, 40).Draw(rt, "outcomes")
 		kills := rapid.SliceOfN(rapid.IntRange(0, 9000), 1, 4).Draw(rt, "kills")
 		streams := rapid.IntRange(1, 5).Draw(rt, "streams")
+		window := rapid.IntRange(2, 50).Draw(rt, "window")
 		synctest.Test(t, func(t *testing.T) {
 			w, to, n := newWorld(), &target{}, 0
-			to.set(func(*message.Message) error {
+			w.window = window
+			to.set(func(m *message.Message) error {
 				time.Sleep(100 * time.Millisecond)
 				to.mu.Lock()
 				n++
 				o := outcomes[n%len(outcomes)]
 				to.mu.Unlock()
-				if o == 0 {
+				if o == 0 || m.Metadata.Get("stream") == "tenant-0" && o < 3 {
 					return refused{}
 				}
 				return nil
@@ -416,9 +505,12 @@ func ahead(t *testing.T, w *world, to *target) {
 		return
 	}
 	m, _ := registry.DecodeRecorded(cursors[len(cursors)-1])
-	at := m.(sink.CursorMoved).Place
+	at := m.(sink.CursorMoved)
+	held := func(e domain.Recorded) bool {
+		return slices.ContainsFunc(at.Held, func(p sink.Place) bool { return p.Stream == e.Stream && e.Revision >= p.Revision })
+	}
 	for _, e := range w.events {
-		if e.Type == "tenant.renamed" && !settled[e.EventID] {
+		if e.Type == "tenant.renamed" && !settled[e.EventID] && !held(e) {
 			t.Errorf("the cursor is at %v, but %s/%d is open", at, e.Stream, e.Revision)
 		}
 		if e.Stream == at.Stream && e.Revision == at.Revision {

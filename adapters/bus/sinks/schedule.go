@@ -19,6 +19,7 @@ type item struct {
 	probe    bool      // it is tried alone, as the receiver is down
 	first    time.Time // of the first attempt
 	resolved bool
+	aside    bool // of a held stream: the window takes it for resolved
 }
 
 // lane holds a stream's unresolved items, oldest first. Only the first of them is under way.
@@ -41,6 +42,10 @@ type schedule struct {
 	moved  chan struct{}
 	many   chan struct{}
 
+	held  map[string]*held
+	stuck map[*lane]struct{} // whose first item has failed
+	aside int                // unresolved items that the window does not hold
+
 	resolved uint64 // items of the log
 	busy     int
 	gate     bool // deliveries may begin
@@ -54,7 +59,7 @@ type schedule struct {
 const manyEvents = 1000
 
 func newSchedule(size int, seen sink.Place) *schedule {
-	s := &schedule{lanes: map[string]*lane{}, size: size, seen: seen, era: 1, moved: make(chan struct{}, 1), many: make(chan struct{}, 1)}
+	s := &schedule{lanes: map[string]*lane{}, held: map[string]*held{}, stuck: map[*lane]struct{}{}, size: size, seen: seen, era: 1, moved: make(chan struct{}, 1), many: make(chan struct{}, 1)}
 	s.change.L = &s.mu
 	return s
 }
@@ -81,11 +86,24 @@ func (s *schedule) saw(e *domain.Recorded) {
 func (s *schedule) add(e domain.Recorded) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.window) >= s.size && !s.closed {
-		s.change.Wait()
+	for s.held[e.Stream] == nil && len(s.window) >= s.size && !s.closed {
+		if !s.hold() {
+			s.change.Wait()
+		}
 	}
 	if s.closed {
 		return false
+	}
+	if h := s.held[e.Stream]; h != nil {
+		h.until = e.Commit
+		s.saw(&e)
+		if len(s.window) == 0 {
+			s.step(1)
+		}
+		if s.lanes[e.Stream] == nil {
+			s.change.Broadcast() // it is read again at once
+		}
+		return true
 	}
 	i := &item{event: e, before: s.seen}
 	s.saw(&e)
@@ -135,10 +153,12 @@ func (s *schedule) next() (*lane, *item) {
 }
 
 // rest ends what a worker did with a lane without an outcome; wake puts it in line again.
-func (s *schedule) rest() {
+func (s *schedule) rest(l *lane) {
 	s.mu.Lock()
 	s.busy--
+	s.stuck[l] = struct{}{}
 	s.mu.Unlock()
+	s.change.Broadcast() // it may be held now
 }
 
 func (s *schedule) wake(l *lane) {
@@ -153,6 +173,7 @@ func (s *schedule) done(l *lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy--
+	delete(s.stuck, l)
 	i := l.items[0]
 	l.items[0] = nil
 	l.items = l.items[1:]
@@ -161,7 +182,13 @@ func (s *schedule) done(l *lane) {
 	} else {
 		delete(s.lanes, i.event.Stream)
 	}
-	if i.again == nil {
+	switch {
+	case i.aside:
+		s.aside--
+		s.resolved++
+		s.step(1)
+		s.letGo(i.event.Stream)
+	case i.again == nil:
 		i.resolved = true
 		s.resolved++
 		s.trim()
@@ -197,11 +224,12 @@ func signal(c chan struct{}) {
 	}
 }
 
-// cursor gives the last event before which nothing is unresolved, and whether it moved since it was last taken.
-func (s *schedule) cursor() (at sink.Place, moved bool) {
+// cursor gives the last event before which nothing is unresolved but in held streams, where those stand, and whether any of it
+// moved since it was last taken.
+func (s *schedule) cursor() (at sink.Place, apart []sink.Place, moved bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, moved = s.seen, s.dirty
+	at, apart, moved = s.seen, s.places(), s.dirty
 	if len(s.window) > 0 {
 		at = s.window[0].before
 	}
@@ -210,7 +238,7 @@ func (s *schedule) cursor() (at sink.Place, moved bool) {
 	case <-s.many:
 	default:
 	}
-	return at, moved
+	return at, apart, moved
 }
 
 // unsaved takes back that the cursor was taken.
@@ -260,6 +288,7 @@ func (s *schedule) close() {
 // progress is what Status tells of a schedule.
 type progress struct {
 	waiting, busy int
+	held          int // streams
 	resolved      uint64
 	oldest        *item
 	read          time.Time
@@ -268,7 +297,7 @@ type progress struct {
 func (s *schedule) progress() progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := progress{busy: s.busy, resolved: s.resolved, read: s.read}
+	p := progress{busy: s.busy, resolved: s.resolved, read: s.read, waiting: s.aside, held: len(s.held)}
 	for _, i := range s.window {
 		if !i.resolved {
 			p.waiting++
@@ -276,6 +305,11 @@ func (s *schedule) progress() progress {
 	}
 	if len(s.window) > 0 {
 		p.oldest = s.window[0]
+	}
+	for stream := range s.held {
+		if l := s.lanes[stream]; l != nil && l.items[0].aside && (p.oldest == nil || l.items[0].event.Commit < p.oldest.event.Commit) {
+			p.oldest = l.items[0]
+		}
 	}
 	return p
 }

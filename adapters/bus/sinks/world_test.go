@@ -1,6 +1,7 @@
 package sinks_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ type world struct {
 	writes int  // of cursors
 	held   chan struct{}
 	ended  map[string]bool // keys destroyed
+	window int             // of the sinks; 50 when zero
 }
 
 func newWorld() *world {
@@ -316,7 +318,7 @@ func config(name string) sinks.Config {
 func (w *world) start(t *testing.T, ring *sinks.Ring, all ...sinks.Sink) (r *sinks.Runner, stop func()) {
 	t.Helper()
 	o := sinks.Options{Sinks: all, Log: w, Commands: w, Opener: w, Lease: w, Clock: w, Epoch: domain.Epoch{Number: 1, ID: "0a1b"},
-		Jitter: func(most time.Duration) time.Duration { return most }, Window: 50}
+		Jitter: func(most time.Duration) time.Duration { return most }, Window: cmp.Or(w.window, 50)}
 	if ring != nil {
 		o.Deliveries = ring
 	}
