@@ -17,12 +17,12 @@ import (
 
 var sinkFacts = domain.NewRegistry(sink.Events)
 
-const sinkFields = `name target phase running lagEvents lagSeconds inFlight lastSuccess lastFailureCode failingSince
+const sinkFields = `name target phase running lagEvents lagSeconds inFlight heldStreams lastSuccess lastFailureCode failingSince
 	oldest { stream revision eventId } parkedCount openRedeliveries revision`
 
 func TestASinkIsShownAsItStands(t *testing.T) {
 	r := newRig(t)
-	full := graphql.SinkStatus{Name: "billing", Target: "kafka", Lag: 7, Behind: 1500 * time.Millisecond, InFlight: 3, LastSuccess: noon,
+	full := graphql.SinkStatus{Name: "billing", Target: "kafka", Lag: 7, Behind: 1500 * time.Millisecond, InFlight: 3, Held: 1, LastSuccess: noon,
 		LastFailure: "timeout", FailingSince: noon.Add(time.Second),
 		Oldest: &graphql.SinkEvent{Place: sink.Place{Stream: "tenant-ten_a", Revision: 4}, EventID: "e4"}}
 	r.sinks.configure(full)
@@ -32,13 +32,13 @@ func TestASinkIsShownAsItStands(t *testing.T) {
 		status func(*graphql.SinkStatus)
 		want   string
 	}{
-		"by the process that sends": {func(s *graphql.SinkStatus) { s.Running = true }, `"running":true,"lagEvents":7,"lagSeconds":1.5,"inFlight":3,` +
+		"by the process that sends": {func(s *graphql.SinkStatus) { s.Running = true }, `"running":true,"lagEvents":7,"lagSeconds":1.5,"inFlight":3,"heldStreams":1,` +
 			`"lastSuccess":"2026-03-01T12:00:00.000000Z","lastFailureCode":"timeout","failingSince":"2026-03-01T12:00:01.000000Z",` +
 			`"oldest":{"stream":"tenant-ten_a","revision":4,"eventId":"e4"},`},
 		"before anything was delivered": {func(s *graphql.SinkStatus) { *s = graphql.SinkStatus{Name: s.Name, Target: s.Target, Running: true} },
-			`"running":true,"lagEvents":0,"lagSeconds":0,"inFlight":0,"lastSuccess":null,"lastFailureCode":null,"failingSince":null,"oldest":null,`},
+			`"running":true,"lagEvents":0,"lagSeconds":0,"inFlight":0,"heldStreams":0,"lastSuccess":null,"lastFailureCode":null,"failingSince":null,"oldest":null,`},
 		"by another process": {func(*graphql.SinkStatus) {},
-			`"running":false,"lagEvents":null,"lagSeconds":null,"inFlight":null,"lastSuccess":null,"lastFailureCode":null,"failingSince":null,"oldest":null,`},
+			`"running":false,"lagEvents":null,"lagSeconds":null,"inFlight":null,"heldStreams":null,"lastSuccess":null,"lastFailureCode":null,"failingSince":null,"oldest":null,`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := r.in(t)

@@ -57,7 +57,7 @@ func (r sinkReader) status(ctx context.Context, c sinks.Config) (view.SinkStatus
 	now, _ := r.runner.Status(c.Name)
 	s := view.SinkStatus{Name: c.Name, Target: c.Target.Kind, Phase: string(sink.Lifecycle.Phase(state)), ParkedCount: int64(state.Parked.Len()),
 		OpenRedeliveries: int64(len(state.Open)), Revision: revision, Running: now.Running, Lag: now.Lag, Behind: now.Behind,
-		InFlight: int64(now.InFlight), LastSuccess: now.LastSuccess, LastFailure: now.LastFailure, FailingSince: now.FailingSince}
+		InFlight: int64(now.InFlight), Held: int64(now.Held), LastSuccess: now.LastSuccess, LastFailure: now.LastFailure, FailingSince: now.FailingSince}
 	if now.Oldest != nil {
 		s.Oldest = &view.SinkEvent{Place: *now.Oldest, EventID: now.OldestEventID}
 	}

@@ -12,11 +12,11 @@ func sinksCommand() *cobra.Command {
 	// status is what a change shows; the lists are read for show alone.
 	status := kind{
 		one: "sink", many: "sinks", key: "name", name: "NAME",
-		fields: `name target phase running lagEvents lagSeconds inFlight parkedCount lastSuccess lastFailureCode failingSince
+		fields: `name target phase running lagEvents lagSeconds inFlight heldStreams parkedCount lastSuccess lastFailureCode failingSince
 			oldest { stream revision eventId } openRedeliveries revision`,
 		columns: []column{at("NAME", "name"), at("TARGET", "target"), at("PHASE", "phase"), at("LAG", "lagEvents"), {"BEHIND", behindOf},
 			at("PARKED", "parkedCount"), at("LAST-SUCCESS", "lastSuccess"), {"FAILING", failingOf}},
-		details: []column{{"OLDEST", placeOf("oldest")}, at("IN-FLIGHT", "inFlight"), at("REDELIVERIES", "openRedeliveries"),
+		details: []column{{"OLDEST", placeOf("oldest")}, at("IN-FLIGHT", "inFlight"), at("HELD-STREAMS", "heldStreams"), at("REDELIVERIES", "openRedeliveries"),
 			at("RUNNING", "running"), at("REVISION", "revision")},
 	}
 	sinks := status

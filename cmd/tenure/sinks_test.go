@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	failingSink = `"name":"billing","target":"webhook","phase":"active","running":true,"lagEvents":12,"lagSeconds":90.4,"inFlight":2,"parkedCount":1,
+	failingSink = `"name":"billing","target":"webhook","phase":"active","running":true,"lagEvents":12,"lagSeconds":90.4,"inFlight":2,"heldStreams":0,"parkedCount":1,
 		"lastSuccess":"T1","lastFailureCode":"timeout","failingSince":"T2","oldest":{"stream":"tenant-ten_1","revision":4,"eventId":"e4"},
 		"openRedeliveries":1,"revision":3`
 	// elsewhereSink is one that another process sends for.
-	elsewhereSink = `"name":"crm","target":"kafka","phase":"paused","running":false,"lagEvents":null,"lagSeconds":null,"inFlight":null,"parkedCount":0,
+	elsewhereSink = `"name":"crm","target":"kafka","phase":"paused","running":false,"lagEvents":null,"lagSeconds":null,"inFlight":null,"heldStreams":null,"parkedCount":0,
 		"lastSuccess":null,"lastFailureCode":null,"failingSince":null,"oldest":null,"openRedeliveries":0,"revision":0`
 	sinkLists = `"parked":{"nodes":[{"stream":"tenant-ten_2","revision":7,"eventId":"e7","attempts":12,"code":"status-500"}],"pageInfo":{"hasNextPage":false}},
 		"deliveries":{"nodes":[{"eventId":"e4","type":"tenant.requested","stream":"tenant-ten_1","revision":4,"attempt":2,"startedAt":"T3","tookMs":10001,
@@ -51,6 +51,7 @@ LAST-SUCCESS  T1
 FAILING       timeout since T2
 OLDEST        tenant-ten_1/4
 IN-FLIGHT     2
+HELD-STREAMS  0
 REDELIVERIES  1
 RUNNING       true
 REVISION      3
@@ -71,6 +72,7 @@ LAST-SUCCESS  -
 FAILING       -
 OLDEST        -
 IN-FLIGHT     -
+HELD-STREAMS  -
 REDELIVERIES  0
 RUNNING       false
 REVISION      0

@@ -324,6 +324,7 @@ type ComplexityRoot struct {
 	Sink struct {
 		Deliveries       func(childComplexity int, first int64, after *string) int
 		FailingSince     func(childComplexity int) int
+		HeldStreams      func(childComplexity int) int
 		ID               func(childComplexity int) int
 		InFlight         func(childComplexity int) int
 		LagEvents        func(childComplexity int) int
@@ -1797,6 +1798,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Sink.FailingSince(childComplexity), true
+	case "Sink.heldStreams":
+		if e.ComplexityRoot.Sink.HeldStreams == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Sink.HeldStreams(childComplexity), true
 	case "Sink.id":
 		if e.ComplexityRoot.Sink.ID == nil {
 			break
@@ -3388,6 +3395,8 @@ type Sink {
   lagSeconds: Float
   "How many events are being delivered at this moment."
   inFlight: Int
+  "How many streams are held: their first event fails, and those behind it wait in the log, so that other streams go on."
+  heldStreams: Int
   "When an event was last delivered; null if none was since the process began to send."
   lastSuccess: Time
   "Code of the last failed delivery, such as timeout; null if none failed since the process began to send."
@@ -4527,6 +4536,8 @@ func (ec *executionContext) childFields_Sink(ctx context.Context, field graphql.
 		return ec.fieldContext_Sink_lagSeconds(ctx, field)
 	case "inFlight":
 		return ec.fieldContext_Sink_inFlight(ctx, field)
+	case "heldStreams":
+		return ec.fieldContext_Sink_heldStreams(ctx, field)
 	case "lastSuccess":
 		return ec.fieldContext_Sink_lastSuccess(ctx, field)
 	case "lastFailureCode":
@@ -11114,6 +11125,29 @@ func (ec *executionContext) _Sink_inFlight(ctx context.Context, field graphql.Co
 	)
 }
 func (ec *executionContext) fieldContext_Sink_inFlight(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Sink", field, true, false, errors.New("field of type Int does not have child fields"))
+}
+
+func (ec *executionContext) _Sink_heldStreams(ctx context.Context, field graphql.CollectedField, obj *view.Sink) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Sink_heldStreams(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.HeldStreams(), nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
+			return ec.marshalOInt2ᚖint64(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Sink_heldStreams(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Sink", field, true, false, errors.New("field of type Int does not have child fields"))
 }
 
@@ -19158,6 +19192,11 @@ func (ec *executionContext) _Sink(ctx context.Context, sel ast.SelectionSet, obj
 			}
 		case "inFlight":
 			out.Values[i] = ec._Sink_inFlight(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "heldStreams":
+			out.Values[i] = ec._Sink_heldStreams(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}

@@ -85,6 +85,7 @@ type SinkStatus struct {
 	Lag          uint64        // events that it wants and that are neither delivered nor parked
 	Behind       time.Duration // age of the oldest of them
 	InFlight     int64
+	Held         int64      // streams
 	LastSuccess  time.Time  // zero for none
 	LastFailure  string     // its code; empty for none
 	FailingSince time.Time  // zero if the last delivery succeeded

@@ -27,6 +27,9 @@ func (s *Sink) LagEvents() *int64 { return known(s, int64(s.Lag)) }
 // LagSeconds is the age of the oldest unresolved event.
 func (s *Sink) LagSeconds() *float64 { return known(s, s.Behind.Seconds()) }
 
+// HeldStreams counts the streams whose failing events are kept from holding up the others.
+func (s *Sink) HeldStreams() *int64 { return known(s, s.SinkStatus.Held) }
+
 // InFlight counts the events that are being delivered.
 func (s *Sink) InFlight() *int64 { return known(s, s.SinkStatus.InFlight) }
 
