@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -52,10 +53,20 @@ func read(t *testing.T, log app.MessageLog, topic string, c bus.SubscriberConfig
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	if r.messages, err = r.Subscribe(t.Context(), topic); err != nil {
+	insist(t, func() error { r.messages, err = r.Subscribe(t.Context(), topic); return err })
+	return r
+}
+
+// insist asks until the event store answers: after a restart a client may need a call to find out that its connection is gone.
+func insist(t *testing.T, ask func() error) {
+	t.Helper()
+	err := ask()
+	for ; domain.CodeOf(err) == domain.CodeUnavailable; err = ask() {
+		runtime.Gosched()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	return r
 }
 
 // kill ends a reader as a crash does: nothing is saved any more.
@@ -80,9 +91,7 @@ func publish(t *testing.T, log app.MessageLog, topic, kind string, numbers ...in
 	for _, n := range numbers {
 		m := message.NewMessage(domain.DeriveUUID(topic, strconv.Itoa(n)).String(), []byte(strconv.Itoa(n)))
 		m.Metadata.Set(bus.TypeKey, kind)
-		if err := bus.NewPublisher(log).Publish(topic, m); err != nil {
-			t.Fatal(err)
-		}
+		insist(t, func() error { return bus.NewPublisher(log).Publish(topic, m) })
 	}
 }
 
@@ -96,10 +105,9 @@ func upTo(n int) (all []int) {
 // savedEvent is the id of the event up to which the reader's place is saved, or empty.
 func savedEvent(t *testing.T, log app.MessageLog, topic string) string {
 	t.Helper()
-	e, found, err := log.Last(t.Context(), "bus-reader."+topic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var e bus.Event
+	var found bool
+	insist(t, func() (err error) { e, found, err = log.Last(t.Context(), "bus-reader."+topic); return err })
 	var place struct{ Event string }
 	if found {
 		if err := json.Unmarshal(e.Data, &place); err != nil {
