@@ -63,18 +63,17 @@ func (f *flow) failed(ctx context.Context, i *item, why failure, now time.Time) 
 		r.failing = now
 	}
 	r.lastFailure = why.code
-	begins := false
+	turn := i.turn
 	if i.fresh {
 		r.missed++
-		begins = r.missed == downAfter
 	}
-	if begins {
+	if i.fresh && r.missed == downAfter {
 		f.r.Logger.WarnContext(ctx, "a sink's receiver takes nothing: one event at a time is tried", "sink", f.Name, "since", r.failing, "code", why.code)
-		f.schedule.slow()
+		turn = f.schedule.slow()
 	}
-	if begins || i.probe && r.missed >= downAfter {
+	if turn > 0 && r.missed >= downAfter {
 		r.probes++
-		f.later(ctx, wait{most: f.pauseAfter(r.probes, why.retryAfter)}, f.schedule.probe)
+		f.later(ctx, wait{most: f.pauseAfter(r.probes, why.retryAfter)}, func() { f.schedule.probe(turn) })
 	}
 	return r.failing, r.back
 }

@@ -16,7 +16,7 @@ type item struct {
 	attempts int
 	era      int       // the schedule's when it was last tried
 	fresh    bool      // it was not tried in this era before
-	probe    bool      // it is tried alone, as the receiver is down
+	turn     int       // the schedule's in which it is tried alone, as the receiver is down; else 0
 	first    time.Time // of the first attempt
 	resolved bool
 	aside    bool // of a held stream: the window takes it for resolved
@@ -51,6 +51,7 @@ type schedule struct {
 	gate     bool // deliveries may begin
 	down     bool // the receiver takes nothing: one item at a time is tried
 	probing  bool // that one is under way, or it is too early for the next
+	turn     int  // counts them
 	era      int  // begins, from 1, whenever the receiver is back
 	closed   bool
 }
@@ -146,9 +147,13 @@ func (s *schedule) next() (*lane, *item) {
 	s.ready[0] = nil
 	s.ready = s.ready[1:]
 	s.busy++
-	s.probing = s.down
 	i := l.items[0]
-	i.fresh, i.era, i.probe = i.era != s.era, s.era, s.down
+	i.fresh, i.era, i.turn = i.era != s.era, s.era, 0
+	if s.down {
+		s.probing = true
+		s.turn++
+		i.turn = s.turn
+	}
 	return l, i
 }
 
@@ -256,16 +261,18 @@ func (s *schedule) open(gate bool) {
 	s.change.Broadcast()
 }
 
-// slow lets one item at a time be tried, the next one not before probe; fast ends it.
-func (s *schedule) slow() {
+// slow lets one item at a time be tried; probe ends a turn and lets the next begin; fast ends it all.
+func (s *schedule) slow() (turn int) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turn++
 	s.down, s.probing = true, true
-	s.mu.Unlock()
+	return s.turn
 }
 
-func (s *schedule) probe() {
+func (s *schedule) probe(turn int) {
 	s.mu.Lock()
-	s.probing = false
+	s.probing = s.probing && s.turn != turn
 	s.mu.Unlock()
 	s.change.Broadcast()
 }
