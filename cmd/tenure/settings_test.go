@@ -96,7 +96,7 @@ func tryCommand(env map[string]string, ran func(*cobra.Command)) *cobra.Command 
 func TestASinkOrSourceThatIsWrongIsNamedByItsKey(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, c := range map[string]struct{ file, want string }{
-		"unknown target": {"sinks: {billing: {pigeon: {}}}\n", "--config: sinks.billing.pigeon is not known"},
+		"unknown target": {"sinks: {billing: {pigeon: {}}}\n", "--config: sinks.billing.pigeon is not known (there are: attempts, backoff, disableAfter, from, inFlight, orgs, personal, tenants, types)"},
 		"unknown type":   {"sinks: {billing: {types: [org.flown], webhook: {url: 'https://example.com'}}}\n", `--config: sinks.billing.types names "org.flown", which no event of this release has`},
 		"no secret": {"sinks: {billing: {webhook: {url: 'https://example.com', secrets: [{env: UNSET}]}}}\n",
 			"--config: sinks.billing.webhook.secrets[0].env names the variable UNSET, which is not set"},

@@ -71,7 +71,7 @@ func TestASinksConfigurationIsReadStrictly(t *testing.T) {
 		"billing: {disableAfter: 5, " + target + "}":                        "sinks.billing.disableAfter",
 		"billing: {backoff: {first: 2m, most: 1m}, " + target + "}":         "sinks.billing.backoff.most",
 		"billing: {backoff: {last: 1m}, " + target + "}":                    "sinks.billing.backoff.last",
-		"billing: {from: {env: UNSET}, " + target + "}":                     "sinks.billing.from",
+		"billing: {from: {env: UNSET}, " + target + "}":                     "sinks.billing.from.env",
 	} {
 		_, err := parse(text)
 		refusedFor(t, text, err, field)
@@ -102,9 +102,9 @@ func TestATextMayStandInTheEnvironmentOrInAFile(t *testing.T) {
 	for text, field := range map[string]string{
 		"[{env: ORG}]":     "",
 		"[{file: /there}]": "",
-		"[{env: UNSET}]":   "sinks.billing.orgs[0]",
-		"[{file: /gone}]":  "sinks.billing.orgs[0]",
-		"[{vault: x}]":     "sinks.billing.orgs[0]",
+		"[{env: UNSET}]":   "sinks.billing.orgs[0].env",
+		"[{file: /gone}]":  "sinks.billing.orgs[0].file",
+		"[{vault: x}]":     "sinks.billing.orgs[0].vault",
 	} {
 		all, err := parse("billing: {orgs: " + text + ", webhook: {}}")
 		refusedFor(t, text, err, field)
