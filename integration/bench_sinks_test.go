@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
 	"github.com/tenure-dev/tenure/adapters/bus/webhook"
 	"github.com/tenure-dev/tenure/adapters/eventstore"
@@ -47,7 +48,7 @@ func (b *bench) sinks(postgres string) {
 	nats := natsBroker(b.T)
 	targets := []sinkTarget{
 		{"webhook", func(int) message.Publisher {
-			p, err := webhook.New(webhook.Config{URL: receiver.URL, Secrets: []webhook.Secret{webhook.NewSecret(webhookSecret)},
+			p, err := webhook.New(webhook.Config{URL: receiver.URL, Secrets: []settings.Secret{settings.NewSecret(webhookSecret)},
 				Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, time.Now, "bench")
 			b.must(err)
 			return p
@@ -57,7 +58,7 @@ func (b *bench) sinks(postgres string) {
 		}},
 		{"Postgres", func(n int) message.Publisher {
 			s := broker.NewPostgresSink()
-			s.URL, s.Topic = broker.Text(postgres), fmt.Sprint("bench", n)
+			s.URL, s.Topic = settings.NewSecret(postgres), fmt.Sprint("bench", n)
 			return b.published(s)
 		}},
 	}
@@ -76,7 +77,7 @@ func (b *bench) sinks(postgres string) {
 }
 
 func (b *bench) published(s broker.Sink) message.Publisher {
-	p, err := s.Publisher(broker.Ports{})
+	p, err := s.Publisher(nil)
 	b.must(err)
 	return p
 }

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-
-	"github.com/tenure-dev/tenure/adapters/bus/broker"
 )
 
 // BenchmarkBrokerPublish is the rate at which each broker alone stores messages of 1 KiB, each waited for before the next of
@@ -24,7 +22,7 @@ func BenchmarkBrokerPublish(b *testing.B) {
 			running := start(b)
 			publisher := openPublisher(b, running.sink("rate"))
 			if bind := running.source("rate"); name == "amqp" { // a queue must take the messages
-				s, err := bind.Subscriber(broker.Ports{})
+				s, err := bind.Subscriber(nil)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"log/slog"
 	"os"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/adapters/eventnode/nodetest"
 )
 
@@ -65,8 +67,8 @@ func kafkaBroker(t testing.TB) testBroker {
 	brokers := c.ListenAddrs()
 	sink := func(name, password string) *broker.KafkaSink {
 		c := broker.NewKafkaSink()
-		c.Brokers, c.Topic, c.MaxBytes, c.TLS, c.CA = brokers, name, 1<<20, true, broker.Text(string(authorities))
-		c.User, c.Password = broker.Text("tenure"), broker.Text(password)
+		c.Brokers, c.Topic, c.MaxBytes, c.TLS, c.CA = brokers, name, 1<<20, true, authorities
+		c.User, c.Password = "tenure", settings.NewSecret(password)
 		return c
 	}
 	b.sink = func(name string) broker.Sink { return sink(name, "of-the-test") }
@@ -83,7 +85,7 @@ type kafkaSource struct {
 	trust   *x509.CertPool
 }
 
-func (k kafkaSource) Subscriber(broker.Ports) (message.Subscriber, error) {
+func (k kafkaSource) Subscriber(*slog.Logger) (message.Subscriber, error) {
 	config := kafka.DefaultSaramaSubscriberConfig()
 	config.Version = sarama.V2_1_0_0
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // rabbitServer is where Debian's package has the server without the wrapper that changes the user.
@@ -27,8 +28,8 @@ func rabbitBroker(t testing.TB) testBroker {
 	n := newRabbit(t)
 	n.run(n.command("epmd", "-port", fmt.Sprint(n.mapper), "-address", "127.0.0.1"))
 	b := testBroker{start: n.start, stop: func() { n.stop() }}
-	url := func(password string) broker.Value {
-		return broker.Text(fmt.Sprintf("amqp://guest:%s@127.0.0.1:%d/", password, n.port))
+	url := func(password string) settings.Secret {
+		return settings.NewSecret(fmt.Sprintf("amqp://guest:%s@127.0.0.1:%d/", password, n.port))
 	}
 	sink := func(name, password string) *broker.AMQPSink {
 		c := broker.NewAMQPSink()

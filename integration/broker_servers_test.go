@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/adapters/postgres/cluster"
 	"github.com/tenure-dev/tenure/adapters/postgres/cluster/clustertest"
 )
@@ -36,8 +37,8 @@ func natsBroker(t testing.TB) testBroker {
 		},
 		stop: func() { s.Shutdown(); s.WaitForShutdown() },
 	}
-	url := func(password string) broker.Value {
-		return broker.Text(fmt.Sprintf("nats://tenure:%s@127.0.0.1:%d", password, port))
+	url := func(password string) settings.Secret {
+		return settings.NewSecret(fmt.Sprintf("nats://tenure:%s@127.0.0.1:%d", password, port))
 	}
 	sink := func(name, password string) *broker.NATSSink {
 		c := broker.NewNATSSink()
@@ -93,13 +94,13 @@ func postgresBroker(t testing.TB) testBroker {
 	url := c.URL("events")
 	sink := func(name, url string) *broker.PostgresSink {
 		c := broker.NewPostgresSink()
-		c.URL, c.Topic, c.MaxBytes = broker.Text(url), strings.ReplaceAll(name, "-", "_"), largest
+		c.URL, c.Topic, c.MaxBytes = settings.NewSecret(url), strings.ReplaceAll(name, "-", "_"), largest
 		return c
 	}
 	b.sink = func(name string) broker.Sink { return sink(name, url) }
 	b.source = func(name string) subscribing {
 		c := broker.NewPostgresSource()
-		c.URL, c.Topic, c.Group = broker.Text(url), strings.ReplaceAll(name, "-", "_"), "suite"
+		c.URL, c.Topic, c.Group = settings.NewSecret(url), strings.ReplaceAll(name, "-", "_"), "suite"
 		c.Poll, c.Redelivery = 10*time.Millisecond, time.Millisecond
 		return c
 	}

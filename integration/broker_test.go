@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ const strangersPassword = "not-the-password"
 
 // subscribing is a broker.Source, or what takes its place where there is none.
 type subscribing interface {
-	Subscriber(broker.Ports) (message.Subscriber, error)
+	Subscriber(*slog.Logger) (message.Subscriber, error)
 }
 
 func TestNATSKeepsTheBrokersContract(t *testing.T) {
@@ -119,7 +120,7 @@ func arrivesInOrder(t *testing.T, b testBroker) {
 
 func goesOn(t *testing.T, b testBroker) {
 	source := b.source("going-on")
-	first, err := source.Subscriber(broker.Ports{})
+	first, err := source.Subscriber(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +176,7 @@ func heedsContexts(t *testing.T, b testBroker) {
 
 func closes(t *testing.T, b testBroker) {
 	publisher := openPublisher(t, b.sink("closed"))
-	subscriber, err := b.source("closed").Subscriber(broker.Ports{})
+	subscriber, err := b.source("closed").Subscriber(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +230,7 @@ func dropsRepeats(t *testing.T, b testBroker) {
 
 func openPublisher(t testing.TB, sink broker.Sink) message.Publisher {
 	t.Helper()
-	p, err := sink.Publisher(broker.Ports{})
+	p, err := sink.Publisher(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +244,7 @@ func openPublisher(t testing.TB, sink broker.Sink) message.Publisher {
 
 func openSubscriber(t *testing.T, source subscribing) <-chan *message.Message {
 	t.Helper()
-	s, err := source.Subscriber(broker.Ports{})
+	s, err := source.Subscriber(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

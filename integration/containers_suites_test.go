@@ -12,6 +12,7 @@ import (
 
 	"github.com/tenure-dev/tenure/adapters/app"
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/adapters/eventstore"
 	"github.com/tenure-dev/tenure/adapters/postgres"
 	"github.com/tenure-dev/tenure/commands/commandstest"
@@ -246,7 +247,7 @@ func (c *client) active(t *testing.T, id string) {
 func TestContainersASinkDeliversToNATSThroughItsKill(t *testing.T) {
 	b := natsContainer(t)
 	to, from := broker.NewNATSSink(), broker.NewNATSSource()
-	to.URL, to.Stream, to.Subject, to.Create = broker.Text("nats://"+b.addr), "sunk", "sunk.{type}", true
+	to.URL, to.Stream, to.Subject, to.Create = settings.NewSecret("nats://"+b.addr), "sunk", "sunk.{type}", true
 	from.URL, from.Stream, from.Durable, from.Redelivery = to.URL, "sunk", "suite", time.Millisecond
 	sinksDeliver(t, to, from, func() { b.stop(); b.start() })
 }
@@ -254,7 +255,7 @@ func TestContainersASinkDeliversToNATSThroughItsKill(t *testing.T) {
 func TestContainersASinkDeliversToRabbitMQThroughItsKill(t *testing.T) {
 	b := rabbitContainer(t)
 	to, from := broker.NewAMQPSink(), broker.NewAMQPSource()
-	to.URL, to.Exchange, to.RoutingKey = broker.Text("amqp://suite:suite@"+b.addr+"/"), "sunk", "{type}"
+	to.URL, to.Exchange, to.RoutingKey = settings.NewSecret("amqp://suite:suite@"+b.addr+"/"), "sunk", "{type}"
 	from.URL, from.Exchange, from.Queue, from.Redelivery = to.URL, "sunk", "sunk", time.Millisecond
 	sinksDeliver(t, to, from, func() { b.stop(); b.start() })
 }

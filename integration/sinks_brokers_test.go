@@ -84,7 +84,7 @@ func answersArrive(t *testing.T, b testBroker) {
 	case *broker.PostgresSource:
 		s.Topic = "answers_one"
 	}
-	answers, err := source.(broker.Source).Answers(broker.Ports{})
+	answers, err := source.(broker.Source).Answers(nil)
 	must(t, err)
 	t.Cleanup(func() { must(t, answers.Close()) })
 	for n := range 3 {

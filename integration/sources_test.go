@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // Another system registers orgs by messages, and the control plane is killed in the middle: every message is answered, each org
@@ -104,6 +105,6 @@ func TestCommandsComeFromABrokerThoughTheControlPlaneIsKilled(t *testing.T) {
 // natsStream is a source of everything in a stream.
 func natsStream(b testBroker, name string) *broker.NATSSource {
 	s := broker.NewNATSSource()
-	s.URL, s.Stream, s.Durable, s.Redelivery = broker.Text(b.url), name, "suite", time.Millisecond
+	s.URL, s.Stream, s.Durable, s.Redelivery = settings.NewSecret(b.url), name, "suite", time.Millisecond
 	return s
 }

@@ -3,16 +3,13 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
 	"github.com/tenure-dev/tenure/adapters/bus/settings"
@@ -28,21 +25,20 @@ import (
 // webhookKind is the kind of target that is no broker's.
 const webhookKind = "webhook"
 
-// Settings is what reading a configuration needs of the outside.
+// Settings is what the targets and brokers of a configuration need beside it.
 type Settings struct {
-	Env     func(name string) (value string, set bool)
 	Version string // of the program: webhooks are told
 	Logger  *slog.Logger
 }
 
-// ParseSinks reads the mapping below sinks in the configuration and builds the targets, which nobody has to answer yet. A
-// refusal is domain.CodeInvalid and names the key by its whole path. What it gives must be handed to Start, or be closed.
-func ParseSinks(n *yaml.Node, s Settings) ([]sinks.Sink, error) {
+// ParseSinks reads the section sinks of the configuration and builds the targets, which nobody has to answer yet. A refusal is
+// domain.CodeInvalid and names the key by its full path. What it gives must be handed to Start, or be closed.
+func ParseSinks(section *settings.Section, s Settings) ([]sinks.Sink, error) {
 	var types []string
 	for _, e := range Registry().Entries() {
 		types = append(types, e.Name)
 	}
-	configs, err := sinks.Parse(n, types, append([]string{webhookKind}, broker.SinkKinds()...), settings.Secrets{Env: s.Env, File: os.ReadFile})
+	configs, err := sinks.Parse(section, types, append([]string{webhookKind}, broker.SinkKinds()...))
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +46,7 @@ func ParseSinks(n *yaml.Node, s Settings) ([]sinks.Sink, error) {
 	for _, c := range configs {
 		publisher, err := s.publisher(c.Target)
 		if err != nil {
-			return nil, errors.Join(below(c.Target.Path, err), closeSinks(all))
+			return nil, errors.Join(err, closeSinks(all))
 		}
 		all = append(all, sinks.Sink{Config: c, Publisher: publisher})
 	}
@@ -59,34 +55,9 @@ func ParseSinks(n *yaml.Node, s Settings) ([]sinks.Sink, error) {
 
 func (s Settings) publisher(t sinks.Target) (message.Publisher, error) {
 	if t.Kind == webhookKind {
-		config, err := webhook.Parse(t.Node, s.Env)
-		if err != nil {
-			return nil, err
-		}
-		return webhook.New(config, clock{}.Now, s.Version)
+		return webhook.Open(t.Settings, clock{}.Now, s.Version)
 	}
-	target, err := broker.DecodeSink(t.Kind, t.Node)
-	if err != nil {
-		return nil, err
-	}
-	return target.Publisher(s.ports())
-}
-
-func (s Settings) ports() broker.Ports {
-	return broker.Ports{Lookup: broker.Lookup{Env: s.Env, File: os.ReadFile}, Logger: s.Logger}
-}
-
-// below gives a refusal of a part's key the whole path.
-func below(path string, err error) error {
-	e, ok := errors.AsType[*domain.Error](err)
-	if !ok {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	moved := *e
-	if moved.Field = path; e.Field != "" {
-		moved.Field = path + "." + e.Field
-	}
-	return &moved
+	return broker.OpenSink(t.Kind, t.Settings, s.Logger)
 }
 
 func closeSinks(all []sinks.Sink) error {

@@ -5,44 +5,28 @@ import (
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/tenure-dev/tenure/adapters/bus/broker"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/adapters/bus/sources"
 )
 
-// ParseSources reads the mapping below sources in the configuration and builds what it leads to; no broker has to answer yet. A
-// refusal is domain.CodeInvalid and names the key by its whole path. What it gives must be handed to Start, or be closed.
-func ParseSources(n *yaml.Node, s Settings) ([]sources.Source, error) {
-	configs, err := sources.Parse(n, broker.SourceKinds())
+// ParseSources reads the section sources of the configuration and builds what it leads to; no broker has to answer yet. A
+// refusal is domain.CodeInvalid and names the key by its full path. What it gives must be handed to Start, or be closed.
+func ParseSources(section *settings.Section, s Settings) ([]sources.Source, error) {
+	configs, err := sources.Parse(section, broker.SourceKinds())
 	if err != nil {
 		return nil, err
 	}
 	var all []sources.Source
 	for _, c := range configs {
-		source, err := s.source(c)
+		subscriber, answers, err := broker.OpenSource(c.Kind, c.Settings, s.Logger)
 		if err != nil {
-			return nil, errors.Join(below("sources."+c.Name+"."+c.Kind, err), closeSources(all))
+			return nil, errors.Join(err, closeSources(all))
 		}
-		all = append(all, source)
+		all = append(all, sources.Source{Config: c, Subscriber: subscriber, Publisher: answers})
 	}
 	return all, nil
-}
-
-func (s Settings) source(c sources.Config) (sources.Source, error) {
-	from, err := broker.DecodeSource(c.Kind, c.Node)
-	if err != nil {
-		return sources.Source{}, err
-	}
-	subscriber, err := from.Subscriber(s.ports())
-	if err != nil {
-		return sources.Source{}, err
-	}
-	answers, err := from.Answers(s.ports())
-	if err != nil {
-		return sources.Source{}, errors.Join(err, subscriber.Close())
-	}
-	return sources.Source{Config: c, Subscriber: subscriber, Publisher: answers}, nil
 }
 
 func closeSources(all []sources.Source) error {

@@ -1,14 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/tenure-dev/tenure/adapters/app"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/adapters/bus/sinks"
 	"github.com/tenure-dev/tenure/adapters/bus/sources"
 )
@@ -32,41 +32,46 @@ const (
 	sourcesKey = "sources"
 )
 
-var sectionKeys = []string{sinksKey, sourcesKey}
-
 // configure gives every flag that was not given the value of its variable, or else of the configuration file. Such a flag
 // counts as given. An empty variable counts as none. A variable's value may also be the first line of the file that a
 // variable of the same name with _FILE behind it names, as containers get their secrets.
 func configure(cmd *cobra.Command, env lookup) error {
-	var first error
-	variable := func(name string) (string, bool) {
-		value, err := valueOf(variableOf(name), env)
-		if first == nil {
-			first = err
-		}
-		return value, value != ""
-	}
 	config := cmd.Flags().Lookup("config")
-	if value, set := variable(config.Name); set && !config.Changed {
+	path, err := valueOf(variableOf(config.Name), env)
+	if err != nil {
+		return err
+	}
+	if path != "" && !config.Changed {
 		config.Changed = true
-		if err := config.Value.Set(value); err != nil {
+		if err := config.Value.Set(path); err != nil {
 			return usage("%s: %s", variableOf(config.Name), err)
 		}
 	}
-	file, sections, err := readConfig(config.Value.String(), cmd.Root())
+	path = config.Value.String()
+	file, err := readConfig(path, cmd.Root(), env)
 	if err != nil {
 		return err
+	}
+	var first error
+	given := func(name string) (value, from string) { // from is empty where it is not
+		value, err := valueOf(variableOf(name), env)
+		from = variableOf(name)
+		if err == nil && value == "" {
+			if !file.Has(name) {
+				return "", ""
+			}
+			value, from = file.Text(name, ""), path+": "+name
+			err = inConfig(path, file.First())
+		}
+		first = cmp.Or(first, err)
+		return value, from
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if f.Changed || first != nil || !configurable(f) {
 			return
 		}
-		value, from := file[f.Name], config.Value.String()+": "+f.Name
-		_, set := file[f.Name]
-		if v, ok := variable(f.Name); ok {
-			value, set, from = v, true, variableOf(f.Name)
-		}
-		if !set {
+		value, from := given(f.Name)
+		if from == "" || first != nil {
 			return
 		}
 		f.Changed = true
@@ -74,12 +79,17 @@ func configure(cmd *cobra.Command, env lookup) error {
 			first = usage("%s: %s", from, err)
 		}
 	})
-	token := file[tokenKey]
-	if value, set := variable(tokenKey); set {
-		token = value
-	}
-	cmd.SetContext(context.WithValue(cmd.Context(), configuredContext{}, configured{token, sections, env}))
+	token, _ := given(tokenKey)
+	cmd.SetContext(context.WithValue(cmd.Context(), configuredContext{}, configured{token, file}))
 	return first
+}
+
+// inConfig says which file a refusal of its settings is about.
+func inConfig(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return usage("--config: %s: %s", path, err)
 }
 
 // valueOf is a variable's value, or what stands in the file that its _FILE names; empty where neither is set.
@@ -104,9 +114,8 @@ func valueOf(name string, env lookup) (string, error) {
 
 // configured is what a command is told beside its flags.
 type configured struct {
-	token    string
-	sections map[string]*yaml.Node
-	env      lookup
+	token string
+	file  *settings.Section
 }
 
 type configuredContext struct{}
@@ -121,17 +130,13 @@ func tokenOf(cmd *cobra.Command) string { return configuredOf(cmd).token }
 
 // routesOf builds the sinks and sources of the configuration file.
 func routesOf(cmd *cobra.Command, logger *slog.Logger) ([]sinks.Sink, []sources.Source, error) {
-	c := configuredOf(cmd)
-	settings := app.Settings{Env: c.env, Version: version(), Logger: logger}
-	to, err := app.ParseSinks(c.sections[sinksKey], settings)
+	file, with := configuredOf(cmd).file, app.Settings{Version: version(), Logger: logger}
+	to, err := app.ParseSinks(file.Section(sinksKey), with)
 	if err != nil {
-		return nil, nil, usage("--config: %s", err)
+		return nil, nil, inConfig(text(cmd, "config"), err)
 	}
-	from, err := app.ParseSources(c.sections[sourcesKey], settings)
-	if err != nil {
-		return nil, nil, usage("--config: %s", err)
-	}
-	return to, from, nil
+	from, err := app.ParseSources(file.Section(sourcesKey), with)
+	return to, from, inConfig(text(cmd, "config"), err)
 }
 
 func variableOf(flag string) string {
@@ -142,40 +147,28 @@ func configurable(f *pflag.Flag) bool {
 	return f.Name != "help" && f.Name != "version" && f.Name != "config"
 }
 
-// readConfig reads settings by the names of flags, and the mappings that have none. A file may serve all commands, so a name
-// must be a flag of any of them.
-func readConfig(path string, root *cobra.Command) (values map[string]string, sections map[string]*yaml.Node, err error) {
-	if path == "" {
-		return nil, nil, nil
-	}
-	text, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil, usage("--config: there is no file %s", path)
-	case err != nil:
-		return nil, nil, usage("--config: %s", err)
-	}
-	nodes := map[string]yaml.Node{}
-	if err := yaml.Unmarshal(text, &nodes); err != nil {
-		return nil, nil, usage("--config: %s is not made of lines name: value: %s", path, err)
-	}
-	known := map[string]bool{tokenKey: true}
-	flagNames(root, known)
-	values, sections = map[string]string{}, map[string]*yaml.Node{}
-	for _, name := range slices.Sorted(maps.Keys(nodes)) {
-		node := nodes[name]
-		switch {
-		case slices.Contains(sectionKeys, name):
-			sections[name] = &node
-		case !known[name]:
-			return nil, nil, usage("--config: %s has %q, which is no setting", path, name)
-		case node.Kind != yaml.ScalarNode:
-			return nil, nil, usage("--config: %s: %s must be a single value", path, name)
-		default:
-			values[name] = node.Value
+// readConfig reads the settings, which have the names of flags, and the mappings that have none. A file may serve all commands,
+// so a name must be a flag of any of them.
+func readConfig(path string, root *cobra.Command, env lookup) (*settings.Section, error) {
+	var content yaml.Node
+	if path != "" {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, usage("--config: there is no file %s", path)
+		}
+		if err = cmp.Or(err, yaml.Unmarshal(text, &content)); err != nil {
+			return nil, inConfig(path, err)
 		}
 	}
-	return values, sections, nil
+	file := settings.New("", &content, settings.Secrets{Env: env, File: os.ReadFile})
+	known := map[string]bool{tokenKey: true, sinksKey: true, sourcesKey: true}
+	flagNames(root, known)
+	for _, name := range file.Keys() {
+		if !known[name] {
+			file.Refuse(name, "is not known")
+		}
+	}
+	return file, inConfig(path, file.First())
 }
 
 func flagNames(cmd *cobra.Command, into map[string]bool) {

@@ -17,6 +17,12 @@ func TestAFlagGoesBeforeItsVariableAndThatBeforeTheFile(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("secret\nand a second line\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	line, naming := filepath.Join(t.TempDir(), "line"), filepath.Join(t.TempDir(), "naming.yaml")
+	for path, text := range map[string]string{line: "secret\n", naming: "from-where: {env: FROM}\ntoken: {file: " + line + "}\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, c := range map[string]struct {
 		args  []string
 		env   map[string]string
@@ -26,6 +32,8 @@ func TestAFlagGoesBeforeItsVariableAndThatBeforeTheFile(t *testing.T) {
 	}{
 		"nothing given":    {nil, nil, "default", "0", ""},
 		"file":             {[]string{"--config", file}, nil, "file", "3", "file-token"},
+		"named by file":    {[]string{"--config", naming}, map[string]string{"FROM": "named"}, "named", "0", "secret"},
+		"unused name":      {[]string{"--config", naming, "--from-where", "flag"}, map[string]string{"TENURE_TOKEN": "env-token"}, "flag", "0", "env-token"},
 		"file by variable": {nil, map[string]string{"TENURE_CONFIG": file}, "file", "3", "file-token"},
 		"variable":         {[]string{"--config", file}, map[string]string{"TENURE_FROM_WHERE": "env", "TENURE_TOKEN": "env-token"}, "env", "3", "env-token"},
 		"empty variable":   {[]string{"--config", file}, map[string]string{"TENURE_FROM_WHERE": "", "TENURE_TOKEN": ""}, "file", "3", "file-token"},
@@ -59,9 +67,12 @@ func TestAWrongSettingIsNamedByWhereItStands(t *testing.T) {
 		"no such file":   {"", `TENURE_LIMIT_FILE: open none: no such file or directory`, map[string]string{"TENURE_LIMIT_FILE": "none"}},
 		"an empty file":  {"", `TENURE_TOKEN_FILE: FILE is empty`, map[string]string{"TENURE_TOKEN_FILE": "FILE"}},
 		"file":           {"limit: x\n", `FILE: limit: strconv.ParseInt: parsing "x": invalid syntax`, nil},
-		"unknown":        {"colour: red\n", `--config: FILE has "colour", which is no setting`, nil},
-		"not one value":  {"limit: [1, 2]\n", `--config: FILE: limit must be a single value`, nil},
-		"not even lines": {"- a\n- b\n", "", nil},
+		"unknown":        {"colour: red\n", `--config: FILE: colour is not known`, nil},
+		"twice":          {"limit: 1\nlimit: 2\n", `--config: FILE: limit stands twice`, nil},
+		"not one value":  {"limit: [1, 2]\n", `--config: FILE: limit must be a text, {env: NAME} or {file: PATH}`, nil},
+		"unset":          {"token: {env: UNSET}\n", `--config: FILE: token.env names the variable UNSET, which is not set`, nil},
+		"not even lines": {"- a\n- b\n", `--config: FILE: must be a mapping`, nil},
+		"not even YAML":  {"limit: [\n", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
@@ -96,14 +107,14 @@ func tryCommand(env map[string]string, ran func(*cobra.Command)) *cobra.Command 
 func TestASinkOrSourceThatIsWrongIsNamedByItsKey(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, c := range map[string]struct{ file, want string }{
-		"unknown target": {"sinks: {billing: {pigeon: {}}}\n", "--config: sinks.billing.pigeon is not known (there are: attempts, backoff, disableAfter, from, inFlight, orgs, personal, tenants, types)"},
-		"unknown type":   {"sinks: {billing: {types: [org.flown], webhook: {url: 'https://example.com'}}}\n", `--config: sinks.billing.types names "org.flown", which no event of this release has`},
+		"unknown target": {"sinks: {billing: {pigeon: {}}}\n", "--config: FILE: sinks.billing.pigeon is not known (there are: amqp, attempts, backoff, disableAfter, from, inFlight, kafka, nats, orgs, personal, postgres, tenants, types, webhook)"},
+		"unknown type":   {"sinks: {billing: {types: [org.flown], webhook: {url: 'https://example.com'}}}\n", `--config: FILE: sinks.billing.types names "org.flown", which no event of this release has`},
 		"no secret": {"sinks: {billing: {webhook: {url: 'https://example.com', secrets: [{env: UNSET}]}}}\n",
-			"--config: sinks.billing.webhook.secrets[0].env names the variable UNSET, which is not set"},
-		"a source's key": {"sources: {crm: {actor: svc-crm, nats: {stream: ORDERS}}}\n", "--config: sources.crm.nats.durable must be given"},
+			"--config: FILE: sinks.billing.webhook.secrets[0].env names the variable UNSET, which is not set"},
+		"a source's key": {"sources: {crm: {actor: svc-crm, nats: {stream: ORDERS}}}\n", "--config: FILE: sources.crm.nats.url must be given"},
 		"no such command": {"sources: {crm: {actor: svc-crm, commands: [sink.park], nats: {}}}\n",
-			`--config: sources.crm.commands names "sink.park", which is no command that callers may send`},
-		"a broker's key": {"sinks: {billing: {nats: {url: 'nats://127.0.0.1', subject: a, colour: red}}}\n", "--config: sinks.billing.nats.colour is no setting here (there are: ca, create, credentials, stream, subject, timeout, url)"},
+			`--config: FILE: sources.crm.commands names "sink.park", which is no command that callers may send`},
+		"a broker's key": {"sinks: {billing: {nats: {url: 'nats://127.0.0.1', subject: a, colour: red}}}\n", "--config: FILE: sinks.billing.nats.colour is not known (there are: ca, create, credentials, stream, subject, timeout, url)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := os.WriteFile("FILE", []byte(c.file), 0o600); err != nil {

@@ -1,22 +1,24 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"slices"
+	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
 // AMQPSink publishes to an exchange of an AMQP 0.9.1 broker, such as RabbitMQ. A message that reaches no queue has failed.
 type AMQPSink struct {
-	URL          Value // amqp:// or amqps://
-	CA           Value // certificates (PEM) to trust instead of the system's
+	URL          settings.Secret // amqp:// or amqps://
+	CA           []byte          // certificates (PEM) to trust instead of the system's
 	Exchange     string
 	ExchangeType string        // topic (default), direct, fanout or headers
 	Declare      bool          // make the exchange, durable, if it is not there (default); else it must be there
@@ -29,25 +31,21 @@ func NewAMQPSink() *AMQPSink {
 	return &AMQPSink{ExchangeType: amqp.ExchangeTopic, Declare: true, Timeout: defaultTimeout}
 }
 
-func (c *AMQPSink) fields() fields {
-	return fields{"url": &c.URL, "ca": &c.CA, "exchange": &c.Exchange, "exchangeType": &c.ExchangeType,
-		"declare": &c.Declare, "routingKey": &c.RoutingKey, "timeout": &c.Timeout}
+func (c *AMQPSink) read(s *settings.Section) {
+	c.URL, c.CA = settings.NewSecret(s.Required("url")), s.Certificates("ca")
+	c.Exchange, c.RoutingKey = s.Required("exchange"), s.Required("routingKey")
+	c.ExchangeType = s.OneOf("exchangeType", amqp.ExchangeTopic, amqp.ExchangeDirect, amqp.ExchangeFanout, amqp.ExchangeHeaders)
+	c.Declare, c.Timeout = s.Bool("declare", c.Declare), readTimeout(s)
 }
 
 // shortText is how many bytes AMQP's names may have.
 const shortText = 255
 
 // Publisher connects with the first message. A wrong setting is refused.
-func (c *AMQPSink) Publisher(p Ports) (message.Publisher, error) {
-	key, err := parseTemplate("routingKey", c.RoutingKey, routingKeyForbids, shortText)
-	if err := first(err, amqpName("exchange", c.Exchange), checkTimeout(c.Timeout)); err != nil {
-		return nil, err
-	}
-	if !slices.Contains([]string{amqp.ExchangeTopic, amqp.ExchangeDirect, amqp.ExchangeFanout, amqp.ExchangeHeaders}, c.ExchangeType) {
-		return nil, domain.Invalid("exchangeType", "must be topic, direct, fanout or headers")
-	}
-	link, err := newLink(c.URL, c.CA, p.Lookup)
-	if err != nil {
+func (c *AMQPSink) Publisher(*slog.Logger) (message.Publisher, error) {
+	key, err1 := parseTemplate("routingKey", c.RoutingKey, routingKeyForbids, shortText)
+	link, err2 := newLink(c.URL, c.CA)
+	if err := cmp.Or(err1, amqpName("exchange", c.Exchange), err2); err != nil {
 		return nil, err
 	}
 	t := &amqpTarget{link: link, key: key, config: *c, free: make(chan *amqpChannel, 256)}
@@ -55,10 +53,10 @@ func (c *AMQPSink) Publisher(p Ports) (message.Publisher, error) {
 }
 
 func amqpName(field, name string) error {
-	if len(name) > shortText {
-		return domain.Invalid(field, "must be at most %d bytes", shortText)
+	if name == "" || len(name) > shortText {
+		return domain.Invalid(field, "must be 1 to %d bytes", shortText)
 	}
-	return required(field, name)
+	return nil
 }
 
 // amqpTarget publishes on one channel at a time for each message, so a return and a confirm belong to that message.

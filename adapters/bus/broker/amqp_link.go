@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -9,6 +10,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
@@ -26,11 +28,10 @@ type amqpLink struct {
 	failures int // in a row; with the gate's token
 }
 
-func newLink(at, ca Value, from Lookup) (*amqpLink, error) {
-	url, err1 := at.demand("url", from)
-	pem, err2 := ca.resolve("ca", from)
-	trusted, err3 := authorities(pem)
-	if err := first(err1, err2, err3, checkURL("url", url, "amqp", "amqps")); err != nil {
+func newLink(at settings.Secret, ca []byte) (*amqpLink, error) {
+	url := at.Reveal()
+	trusted, err := authorities(ca)
+	if err := cmp.Or(err, checkURL("url", url, "amqp", "amqps")); err != nil {
 		return nil, err
 	}
 	if _, err := amqp.ParseURI(url); err != nil {

@@ -1,18 +1,22 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // AMQPSource receives from a durable queue of an AMQP 0.9.1 broker.
 type AMQPSource struct {
-	URL        Value // amqp:// or amqps://
-	CA         Value // certificates (PEM) to trust instead of the system's
+	URL        settings.Secret // amqp:// or amqps://
+	CA         []byte          // certificates (PEM) to trust instead of the system's
 	Queue      string
 	Exchange   string        // to bind the queue to, where it is declared; none when empty
 	BindingKey string        // with Exchange; # (all) by default
@@ -25,21 +29,19 @@ func NewAMQPSource() *AMQPSource {
 	return &AMQPSource{BindingKey: "#", Declare: true, Redelivery: defaultRedelivery}
 }
 
-func (c *AMQPSource) fields() fields {
-	return fields{"url": &c.URL, "ca": &c.CA, "queue": &c.Queue, "exchange": &c.Exchange, "bindingKey": &c.BindingKey,
-		"declare": &c.Declare, "redelivery": &c.Redelivery}
+func (c *AMQPSource) read(s *settings.Section) {
+	c.URL, c.CA, c.Queue = settings.NewSecret(s.Required("url")), s.Certificates("ca"), s.Required("queue")
+	c.Exchange, c.BindingKey = s.Text("exchange", ""), s.Text("bindingKey", c.BindingKey)
+	c.Declare, c.Redelivery = s.Bool("declare", c.Declare), readRedelivery(s)
 }
 
 // Subscriber connects when it is subscribed to. A wrong setting is refused.
-func (c *AMQPSource) Subscriber(p Ports) (message.Subscriber, error) {
-	if err := first(amqpName("queue", c.Queue), checkRedelivery(c.Redelivery)); err != nil {
+func (c *AMQPSource) Subscriber(log *slog.Logger) (message.Subscriber, error) {
+	link, err := newLink(c.URL, c.CA)
+	if err := cmp.Or(amqpName("queue", c.Queue), err); err != nil {
 		return nil, err
 	}
-	link, err := newLink(c.URL, c.CA, p.Lookup)
-	if err != nil {
-		return nil, err
-	}
-	return newSubscriber(&amqpReceiver{link, *c}, link.hide, p.log()), nil
+	return newSubscriber(&amqpReceiver{link, *c}, link.hide, quiet(log)), nil
 }
 
 type amqpReceiver struct {

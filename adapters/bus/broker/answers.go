@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"regexp"
 	"strings"
 	"sync"
@@ -76,8 +77,8 @@ var notOfNames = regexp.MustCompile(`[^A-Za-z0-9_]+`)
 func nameOf(topic string) string { return notOfNames.ReplaceAllString(topic, "_") }
 
 // Answers publishes to subjects that are the topics. A subject that no stream takes gets one of its own, which has its name.
-func (c *NATSSource) Answers(p Ports) (message.Publisher, error) {
-	conn, hide, err := c.connect(p, nil)
+func (c *NATSSource) Answers(log *slog.Logger) (message.Publisher, error) {
+	conn, hide, err := c.connect(log, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -131,8 +132,8 @@ func (s *shared) Close() error {
 }
 
 // Answers publishes to queues that have the topics' names, which are made where they are not there.
-func (c *AMQPSource) Answers(p Ports) (message.Publisher, error) {
-	link, err := newLink(c.URL, c.CA, p.Lookup)
+func (c *AMQPSource) Answers(*slog.Logger) (message.Publisher, error) {
+	link, err := newLink(c.URL, c.CA)
 	if err != nil {
 		return nil, err
 	}
@@ -176,13 +177,10 @@ func (t *amqpAnswers) end() error { return nil }
 
 // Answers publishes to tables of the source's schema that have the topics' names, in lower case and with _ for what a table's name
 // cannot hold. They are made where they are not there.
-func (c *PostgresSource) Answers(p Ports) (message.Publisher, error) {
-	if _, err := c.URL.demand("url", p.Lookup); err != nil {
-		return nil, err
-	}
+func (c *PostgresSource) Answers(log *slog.Logger) (message.Publisher, error) {
 	return newAnswers(func(topic string) (message.Publisher, error) {
 		s := NewPostgresSink()
 		s.URL, s.Schema, s.Topic = c.URL, c.Schema, strings.ToLower(nameOf(topic))
-		return s.Publisher(p)
+		return s.Publisher(log)
 	}), nil
 }

@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
@@ -20,9 +23,9 @@ type KafkaSink struct {
 	Brokers  []string // host:port of some
 	Topic    string
 	TLS      bool
-	CA       Value // certificates (PEM) to trust instead of the system's; with TLS
-	User     Value // for SASL/PLAIN, which asks for TLS; none when absent
-	Password Value
+	CA       []byte // certificates (PEM) to trust instead of the system's; with TLS
+	User     string // for SASL/PLAIN, which asks for TLS; none when absent
+	Password settings.Secret
 	MaxBytes int           // of one message with its headers, as the topic's max.message.bytes: 1,000,000; 1 KiB to 100 MiB
 	Timeout  time.Duration // of one message; 10s, at least 100ms, at most 5m
 }
@@ -30,34 +33,31 @@ type KafkaSink struct {
 // NewKafkaSink gives the defaults.
 func NewKafkaSink() *KafkaSink { return &KafkaSink{MaxBytes: 1_000_000, Timeout: defaultTimeout} }
 
-func (c *KafkaSink) fields() fields {
-	return fields{"brokers": &c.Brokers, "topic": &c.Topic, "tls": &c.TLS, "ca": &c.CA, "user": &c.User,
-		"password": &c.Password, "maxBytes": &c.MaxBytes, "timeout": &c.Timeout}
+func (c *KafkaSink) read(s *settings.Section) {
+	c.Brokers, c.Topic = s.Texts("brokers"), s.Required("topic")
+	c.TLS, c.CA = s.Bool("tls", false), s.Certificates("ca")
+	c.User, c.Password = s.Text("user", ""), settings.NewSecret(s.Text("password", ""))
+	c.MaxBytes, c.Timeout = s.Number("maxBytes", c.MaxBytes, 1<<10, 100<<20), readTimeout(s)
 }
 
 // Publisher connects with the first message. A wrong setting is refused.
-func (c *KafkaSink) Publisher(p Ports) (message.Publisher, error) {
-	if err := first(c.check(), between("maxBytes", c.MaxBytes, 1<<10, 100<<20), checkTimeout(c.Timeout)); err != nil {
-		return nil, err
-	}
-	user, err1 := c.User.resolve("user", p.Lookup)
-	password, err2 := c.Password.resolve("password", p.Lookup)
-	ca, err3 := c.CA.resolve("ca", p.Lookup)
-	trusted, err4 := authorities(ca)
-	if err := first(err1, err2, err3, err4); err != nil {
+func (c *KafkaSink) Publisher(*slog.Logger) (message.Publisher, error) {
+	password := c.Password.Reveal()
+	trusted, err := authorities(c.CA)
+	if err := cmp.Or(c.check(), err); err != nil {
 		return nil, err
 	}
 	switch {
-	case (user == "") != (password == ""):
+	case (c.User == "") != (password == ""):
 		return nil, domain.Invalid("password", "goes with user: both or none")
-	case user != "" && !c.TLS:
+	case c.User != "" && !c.TLS:
 		return nil, domain.Invalid("tls", "must be true where a password is sent")
-	case ca != "" && !c.TLS:
+	case c.CA != nil && !c.TLS:
 		return nil, domain.Invalid("ca", "goes with tls: true")
 	}
 	config := c.producer()
 	config.Net.TLS.Enable, config.Net.TLS.Config = c.TLS, trusted
-	config.Net.SASL.Enable, config.Net.SASL.User, config.Net.SASL.Password = user != "", user, password
+	config.Net.SASL.Enable, config.Net.SASL.User, config.Net.SASL.Password = c.User != "", c.User, password
 	if err := config.Validate(); err != nil {
 		return nil, domain.Invalid("brokers", "cannot be used with these settings: %s", hiding(password).scrub(err.Error()))
 	}
@@ -73,9 +73,6 @@ func (c *KafkaSink) check() error {
 		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
 			return domain.Invalid("brokers", "must be of the form host:port")
 		}
-	}
-	if err := required("topic", c.Topic); err != nil {
-		return err
 	}
 	if len(c.Topic) > 249 || strings.Trim(c.Topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" || strings.Trim(c.Topic, ".") == "" {
 		return domain.Invalid("topic", "must be made of letters, digits, ., _ and -, at most 249")

@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net/url"
 	"regexp"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
@@ -23,10 +26,15 @@ const uuidHeader = "_watermill_message_uuid"
 
 // NATSServer says how to reach NATS.
 type NATSServer struct {
-	URL         Value // nats://, tls://, ws:// or wss://, with comma-separated ones for the members of a cluster
-	Credentials Value // of a user, as `nsc` writes them: a JWT and a seed
-	CA          Value // certificates (PEM) to trust instead of the system's
+	URL         settings.Secret // nats://, tls://, ws:// or wss://, with comma-separated ones for the members of a cluster
+	Credentials settings.Secret // of a user, as `nsc` writes them: a JWT and a seed
+	CA          []byte          // certificates (PEM) to trust instead of the system's
 	Stream      string
+}
+
+func (c *NATSServer) read(s *settings.Section) {
+	c.URL, c.Credentials = settings.NewSecret(s.Required("url")), settings.NewSecret(s.Text("credentials", ""))
+	c.CA, c.Stream = s.Certificates("ca"), s.Required("stream")
 }
 
 // NATSSink publishes to a JetStream stream.
@@ -40,17 +48,17 @@ type NATSSink struct {
 // NewNATSSink gives the defaults.
 func NewNATSSink() *NATSSink { return &NATSSink{Timeout: defaultTimeout} }
 
-func (c *NATSSink) fields() fields {
-	return fields{"url": &c.URL, "credentials": &c.Credentials, "ca": &c.CA, "stream": &c.Stream,
-		"subject": &c.Subject, "create": &c.Create, "timeout": &c.Timeout}
+func (c *NATSSink) read(s *settings.Section) {
+	c.NATSServer.read(s)
+	c.Subject, c.Create, c.Timeout = s.Required("subject"), s.Bool("create", false), readTimeout(s)
 }
 
 var streamForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 
 // Publisher connects in the background. A wrong setting is refused.
-func (c *NATSSink) Publisher(p Ports) (message.Publisher, error) {
+func (c *NATSSink) Publisher(log *slog.Logger) (message.Publisher, error) {
 	subject, err := parseTemplate("subject", c.Subject, subjectForbids, 4096)
-	if err := first(err, c.check(), checkTimeout(c.Timeout)); err != nil {
+	if err := cmp.Or(err, formed("stream", c.Stream, streamForm)); err != nil {
 		return nil, err
 	}
 	if c.Create && subjectsOf(c.Subject) == ">" {
@@ -58,7 +66,7 @@ func (c *NATSSink) Publisher(p Ports) (message.Publisher, error) {
 	}
 	t := &natsTarget{subject: subject, config: *c}
 	t.cut() // the first connection begins
-	conn, hide, err := c.connect(p, t.cut, nats.ReconnectErrHandler(t.note), nats.ConnectHandler(t.welcome), nats.ReconnectHandler(t.welcome))
+	conn, hide, err := c.connect(log, t.cut, nats.ReconnectErrHandler(t.note), nats.ConnectHandler(t.welcome), nats.ReconnectHandler(t.welcome))
 	if err != nil {
 		return nil, err
 	}
@@ -70,25 +78,12 @@ func (c *NATSSink) Publisher(p Ports) (message.Publisher, error) {
 	return newPublisher(t, hide, c.Timeout), nil
 }
 
-func checkTimeout(d time.Duration) error {
-	return lasting("timeout", d, 100*time.Millisecond, 5*time.Minute)
-}
-
-func (c *NATSServer) check() error {
-	if !streamForm.MatchString(c.Stream) {
-		return first(required("stream", c.Stream), domain.Invalid("stream", "must match %s", streamForm))
-	}
-	return nil
-}
-
 // connect makes the first attempt at once, for 2 s at most, and the others in the background. Lost is called, if not nil,
 // after a connection has gone.
-func (c *NATSServer) connect(p Ports, lost func(), more ...nats.Option) (*nats.Conn, scrubber, error) {
-	at, err1 := c.URL.demand("url", p.Lookup)
-	credentials, err2 := c.Credentials.resolve("credentials", p.Lookup)
-	ca, err3 := c.CA.resolve("ca", p.Lookup)
-	trusted, err4 := authorities(ca)
-	if err := first(err1, err2, err3, err4); err != nil {
+func (c *NATSServer) connect(log *slog.Logger, lost func(), more ...nats.Option) (*nats.Conn, scrubber, error) {
+	at, credentials := c.URL.Reveal(), c.Credentials.Reveal()
+	trusted, err := authorities(c.CA)
+	if err != nil {
 		return nil, nil, err
 	}
 	for _, one := range strings.Split(at, ",") {
@@ -96,7 +91,7 @@ func (c *NATSServer) connect(p Ports, lost func(), more ...nats.Option) (*nats.C
 			return nil, nil, err
 		}
 	}
-	hide, log := hiding(at, credentials), p.log()
+	hide, log := hiding(at, credentials), quiet(log)
 	options := []nats.Option{
 		nats.Name("tenure"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectBufSize(-1), // a message that waits for a connection could be sent long after its Publish failed

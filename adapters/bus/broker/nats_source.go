@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"cmp"
+	"log/slog"
 	"regexp"
 	"time"
 
@@ -8,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tenure-dev/tenure/domain"
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // defaultRedelivery is how long a refused message rests.
@@ -30,22 +32,20 @@ func NewNATSSource() *NATSSource {
 	return &NATSSource{Redelivery: defaultRedelivery, AckWait: 30 * time.Second}
 }
 
-func (c *NATSSource) fields() fields {
-	return fields{"url": &c.URL, "credentials": &c.Credentials, "ca": &c.CA, "stream": &c.Stream,
-		"subject": &c.Subject, "durable": &c.Durable, "redelivery": &c.Redelivery, "ackWait": &c.AckWait}
+func (c *NATSSource) read(s *settings.Section) {
+	c.NATSServer.read(s)
+	c.Subject, c.Durable, c.Redelivery = s.Text("subject", ""), s.Required("durable"), readRedelivery(s)
+	c.AckWait = s.DurationWithin("ackWait", c.AckWait, time.Second, 10*time.Minute)
 }
 
 var durableForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // Subscriber connects in the background. A wrong setting is refused.
-func (c *NATSSource) Subscriber(p Ports) (message.Subscriber, error) {
-	if !durableForm.MatchString(c.Durable) {
-		return nil, first(required("durable", c.Durable), domain.Invalid("durable", "must match %s", durableForm))
-	}
-	if err := first(c.check(), checkRedelivery(c.Redelivery), lasting("ackWait", c.AckWait, time.Second, 10*time.Minute)); err != nil {
+func (c *NATSSource) Subscriber(log *slog.Logger) (message.Subscriber, error) {
+	if err := cmp.Or(formed("durable", c.Durable, durableForm), formed("stream", c.Stream, streamForm)); err != nil {
 		return nil, err
 	}
-	conn, hide, err := c.connect(p, nil)
+	conn, hide, err := c.connect(log, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -54,11 +54,7 @@ func (c *NATSSource) Subscriber(p Ports) (message.Subscriber, error) {
 		conn.Close()
 		return nil, err
 	}
-	return newSubscriber(&natsReceiver{conn: conn, js: js, config: *c}, hide, p.log()), nil
-}
-
-func checkRedelivery(d time.Duration) error {
-	return lasting("redelivery", d, time.Millisecond, 10*time.Minute)
+	return newSubscriber(&natsReceiver{conn: conn, js: js, config: *c}, hide, quiet(log)), nil
 }
 
 type natsReceiver struct {

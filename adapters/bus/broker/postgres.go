@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"regexp"
 	"strings"
 	"time"
@@ -13,16 +15,22 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
 // PostgresTable says where messages are: table Topic of schema Schema has a row a message, in watermill-sql's form
 // ("offset", uuid, created_at, payload, metadata, transaction_id); Topic_offsets has how far each consumer group has read.
 type PostgresTable struct {
-	URL     Value  // postgres://user:password@host:port/database
-	Schema  string // tenure by default
-	Topic   string // a letter or _, then letters, digits or _, all lower case; at most 55
-	Declare bool   // make the schema and the tables if they are not there (default); else they must be there
+	URL     settings.Secret // postgres://user:password@host:port/database
+	Schema  string          // tenure by default
+	Topic   string          // a letter or _, then letters, digits or _, all lower case; at most 55
+	Declare bool            // make the schema and the tables if they are not there (default); else they must be there
+}
+
+func (c *PostgresTable) read(s *settings.Section) {
+	c.URL, c.Topic = settings.NewSecret(s.Required("url")), s.Required("topic")
+	c.Schema, c.Declare = s.Text("schema", c.Schema), s.Bool("declare", c.Declare)
 }
 
 // PostgresSink publishes to a table.
@@ -37,22 +45,20 @@ func NewPostgresSink() *PostgresSink {
 	return &PostgresSink{PostgresTable{Schema: "tenure", Declare: true}, 16 << 20, defaultTimeout}
 }
 
-func (c *PostgresSink) fields() fields {
-	return fields{"url": &c.URL, "schema": &c.Schema, "topic": &c.Topic, "declare": &c.Declare, "maxBytes": &c.MaxBytes, "timeout": &c.Timeout}
+func (c *PostgresSink) read(s *settings.Section) {
+	c.PostgresTable.read(s)
+	c.MaxBytes, c.Timeout = s.Number("maxBytes", c.MaxBytes, 1<<10, 512<<20), readTimeout(s)
 }
 
 var tableForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,54}$`) // with _offsets at most 63 bytes
 
 // Publisher connects with the first message. A wrong setting is refused.
-func (c *PostgresSink) Publisher(p Ports) (message.Publisher, error) {
-	if err := first(c.check(), between("maxBytes", c.MaxBytes, 1<<10, 512<<20), checkTimeout(c.Timeout)); err != nil {
-		return nil, err
-	}
-	pool, hide, err := c.pool(p)
+func (c *PostgresSink) Publisher(log *slog.Logger) (message.Publisher, error) {
+	pool, hide, err := c.pool()
 	if err != nil {
 		return nil, err
 	}
-	inner, err := wsql.NewPublisher(wsql.BeginnerFromPgx(pool), wsql.PublisherConfig{SchemaAdapter: c.adapter()}, libraryLog{log: p.log(), hide: hide})
+	inner, err := wsql.NewPublisher(wsql.BeginnerFromPgx(pool), wsql.PublisherConfig{SchemaAdapter: c.adapter()}, libraryLog{log: quiet(log), hide: hide})
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -60,19 +66,10 @@ func (c *PostgresSink) Publisher(p Ports) (message.Publisher, error) {
 	return newPublisher(&postgresTarget{inner: inner, pool: pool, config: *c, making: make(chan struct{}, 1)}, hide, c.Timeout), nil
 }
 
-func (c *PostgresTable) check() error {
-	for field, name := range map[string]string{"schema": c.Schema, "topic": c.Topic} {
-		if !tableForm.MatchString(name) {
-			return first(required(field, name), domain.Invalid(field, "must match %s", tableForm))
-		}
-	}
-	return nil
-}
-
 // pool does not connect yet.
-func (c *PostgresTable) pool(p Ports) (*pgxpool.Pool, scrubber, error) {
-	url, err := c.URL.demand("url", p.Lookup)
-	if err := first(err, checkURL("url", url, "postgres", "postgresql")); err != nil {
+func (c *PostgresTable) pool() (*pgxpool.Pool, scrubber, error) {
+	url := c.URL.Reveal()
+	if err := cmp.Or(formed("schema", c.Schema, tableForm), formed("topic", c.Topic, tableForm), checkURL("url", url, "postgres", "postgresql")); err != nil {
 		return nil, nil, err
 	}
 	config, err := pgxpool.ParseConfig(url)

@@ -1,11 +1,14 @@
 package broker
 
 import (
+	"log/slog"
 	"time"
 
 	wsql "github.com/ThreeDotsLabs/watermill-sql/v4/pkg/sql"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // PostgresSource receives from a table: rows in the order of their transactions.
@@ -21,21 +24,19 @@ func NewPostgresSource() *PostgresSource {
 	return &PostgresSource{PostgresTable: PostgresTable{Schema: "tenure", Declare: true}, Poll: time.Second, Redelivery: defaultRedelivery}
 }
 
-func (c *PostgresSource) fields() fields {
-	return fields{"url": &c.URL, "schema": &c.Schema, "topic": &c.Topic, "declare": &c.Declare, "group": &c.Group,
-		"poll": &c.Poll, "redelivery": &c.Redelivery}
+func (c *PostgresSource) read(s *settings.Section) {
+	c.PostgresTable.read(s)
+	c.Group, c.Redelivery = s.Required("group"), readRedelivery(s)
+	c.Poll = s.DurationWithin("poll", c.Poll, 10*time.Millisecond, 10*time.Minute)
 }
 
 // Subscriber connects when it is subscribed to. A wrong setting is refused.
-func (c *PostgresSource) Subscriber(p Ports) (message.Subscriber, error) {
-	if err := first(c.check(), required("group", c.Group), lasting("poll", c.Poll, 10*time.Millisecond, 10*time.Minute), checkRedelivery(c.Redelivery)); err != nil {
-		return nil, err
-	}
-	pool, hide, err := c.pool(p)
+func (c *PostgresSource) Subscriber(log *slog.Logger) (message.Subscriber, error) {
+	pool, hide, err := c.pool()
 	if err != nil {
 		return nil, err
 	}
-	return newSubscriber(&postgresReceiver{pool, *c, libraryLog{log: p.log(), hide: hide}}, hide, p.log()), nil
+	return newSubscriber(&postgresReceiver{pool, *c, libraryLog{log: quiet(log), hide: hide}}, hide, quiet(log)), nil
 }
 
 type postgresReceiver struct {

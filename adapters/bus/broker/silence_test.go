@@ -11,6 +11,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"go.uber.org/goleak"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 func TestMain(m *testing.M) {
@@ -51,10 +53,10 @@ func silence(t *testing.T) (address string, taken <-chan struct{}) {
 // sinksTo gives a sink of every kind to a host:port, whose messages may take 100 ms after they are cancelled.
 func sinksTo(address string) map[string]Sink {
 	n, k, a, p := NewNATSSink(), NewKafkaSink(), NewAMQPSink(), NewPostgresSink()
-	n.URL, n.Subject, n.Stream = Text("nats://"+address), "a", "S"
+	n.URL, n.Subject, n.Stream = settings.NewSecret("nats://"+address), "a", "S"
 	k.Brokers, k.Topic = []string{address}, "t"
-	a.URL, a.Exchange, a.RoutingKey = Text("amqp://u:p@"+address), "e", "k"
-	p.URL, p.Topic = Text(fmt.Sprintf("postgres://u:p@%s/d?sslmode=disable", address)), "t"
+	a.URL, a.Exchange, a.RoutingKey = settings.NewSecret("amqp://u:p@"+address), "e", "k"
+	p.URL, p.Topic = settings.NewSecret(fmt.Sprintf("postgres://u:p@%s/d?sslmode=disable", address)), "t"
 	n.Timeout, k.Timeout, a.Timeout, p.Timeout = 100*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
 	return map[string]Sink{"nats": n, "kafka": k, "amqp": a, "postgres": p}
 }
@@ -64,7 +66,7 @@ func TestAPublishToASilentBrokerEnds(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			address, taken := silence(t)
-			p, err := sinksTo(address)[kind].Publisher(Ports{})
+			p, err := sinksTo(address)[kind].Publisher(nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,8 +27,8 @@ type template struct {
 // parseTemplate refuses placeholders that there are not, and forbidden characters.
 func parseTemplate(field, text string, forbidden *regexp.Regexp, most int) (template, error) {
 	t := template{text, forbidden, most}
-	if err := required(field, text); err != nil {
-		return t, err
+	if text == "" {
+		return t, domain.Invalid(field, "must be given")
 	}
 	for _, found := range placeholder.FindAllString(text, -1) {
 		if !strings.Contains("{"+strings.Join(placeNames, "}{")+"}", found) || found == "{}" {

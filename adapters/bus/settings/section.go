@@ -126,7 +126,7 @@ func (s *Section) Has(key string) bool { return s.values[key] != nil }
 
 // Text gives a text, or otherwise where the key is left out.
 func (s *Section) Text(key, otherwise string) string {
-	n := s.Take(key)
+	n := s.take(key)
 	if n == nil {
 		return otherwise
 	}
@@ -160,7 +160,7 @@ func (s *Section) Certificates(key string) []byte {
 
 // Texts gives a list of texts.
 func (s *Section) Texts(key string) (all []string) {
-	n := s.Take(key)
+	n := s.take(key)
 	if n == nil {
 		return nil
 	}
@@ -185,7 +185,7 @@ func (s *Section) Some(key string) []string {
 
 // Number gives a whole number from least to most, or otherwise.
 func (s *Section) Number(key string, otherwise, least, most int) int {
-	n := s.Take(key)
+	n := s.take(key)
 	if n == nil {
 		return otherwise
 	}
@@ -198,7 +198,7 @@ func (s *Section) Number(key string, otherwise, least, most int) int {
 
 // Bool gives true or false, or otherwise.
 func (s *Section) Bool(key string, otherwise bool) bool {
-	n := s.Take(key)
+	n := s.take(key)
 	if n == nil {
 		return otherwise
 	}
@@ -220,7 +220,7 @@ func (s *Section) DurationWithin(key string, otherwise, least, most time.Duratio
 }
 
 func (s *Section) duration(key string, otherwise, least, most time.Duration, within string) time.Duration {
-	n := s.Take(key)
+	n := s.take(key)
 	if n == nil {
 		return otherwise
 	}
@@ -242,14 +242,14 @@ func (s *Section) OneOf(key string, words ...string) string {
 
 // Section gives the mapping below a key, an empty one where it is left out.
 func (s *Section) Section(key string) *Section {
-	return section(s.Path(key), s.Take(key), s.secrets, s.err)
+	return section(s.Path(key), s.take(key), s.secrets, s.err)
 }
 
 // One gives the one of some keys that stands, and the mapping below it. It is asked last: what is wrong with other keys comes
 // before there being none.
 func (s *Section) One(keys []string) (key string, below *Section) {
 	for _, k := range keys {
-		switch s.Take(k); {
+		switch s.take(k); {
 		case !s.Has(k):
 		case below != nil:
 			s.Refuse(k, "must not stand beside %s", key)
@@ -263,8 +263,8 @@ func (s *Section) One(keys []string) (key string, below *Section) {
 	return key, below
 }
 
-// Take gives a key's value as it stands, nil where it is left out.
-func (s *Section) Take(key string) *yaml.Node {
+// take gives a key's value as it stands, nil where it is left out.
+func (s *Section) take(key string) *yaml.Node {
 	s.taken[key] = true
 	return followed(s.values[key])
 }

@@ -4,23 +4,19 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
 // Target is the part of a sink's configuration that says where its events go; whoever builds the target reads it.
 type Target struct {
-	Kind string     // one of the kinds that Parse was given
-	Path string     // of its mapping, such as sinks.billing.webhook
-	Node *yaml.Node // the mapping
+	Kind     string            // one of the kinds that Parse was given
+	Settings *settings.Section // its mapping, such as sinks.billing.webhook
 }
 
-// Parse reads the mapping below `sinks`, in its order. types are the wire names of the events of the log, kinds those of the
+// Parse reads the mapping of `sinks`, in its order. types are the wire names of the events of the log, kinds those of the
 // targets. The error is CodeInvalid and its Field the full path of the key; the targets' own keys are not looked at yet.
-func Parse(n *yaml.Node, types, kinds []string, secrets settings.Secrets) ([]Config, error) {
-	root := settings.New("sinks", n, secrets)
+func Parse(root *settings.Section, types, kinds []string) ([]Config, error) {
 	var all []Config
 	for _, name := range root.Keys() {
 		if err := domain.CheckSlug(root.Path(name), name); err != nil {
@@ -36,14 +32,9 @@ func Parse(n *yaml.Node, types, kinds []string, secrets settings.Secrets) ([]Con
 }
 
 func parseSink(name string, s *settings.Section, types, kinds []string) Config {
-	c := Config{Name: name, Types: s.Texts("types"), Orgs: s.Texts("orgs"), Tenants: s.Texts("tenants"),
+	c := Config{Name: name, Types: s.Some("types"), Orgs: s.Some("orgs"), Tenants: s.Some("tenants"),
 		FromStart: s.OneOf("from", "now", "start") == "start", Personal: Personal(s.OneOf("personal", string(Omit), string(Hash), string(Open))),
 		Attempts: s.Number("attempts", 12, 1, 100), InFlight: s.Number("inFlight", 16, 1, 256), DisableAfter: s.Duration("disableAfter", 120*time.Hour)}
-	for _, key := range []string{"types", "orgs", "tenants"} {
-		if s.Has(key) && len(s.Take(key).Content) == 0 {
-			s.Refuse(key, "must not be empty: left out, it stands for all")
-		}
-	}
 	for _, t := range c.Types {
 		if !known(t, types) {
 			s.Refuse("types", "names %q, which no event of this release has", t)
@@ -57,18 +48,7 @@ func parseSink(name string, s *settings.Section, types, kinds []string) Config {
 		backoff.Refuse("most", "must not be shorter than first")
 	}
 	_ = backoff.Err()
-	for _, kind := range kinds {
-		switch {
-		case !s.Has(kind):
-		case c.Target.Kind != "":
-			s.Refuse(kind, "stands beside %s: a sink has one target", c.Target.Kind)
-		default:
-			c.Target = Target{kind, s.Path(kind), s.Take(kind)}
-		}
-	}
-	if s.Err() == nil && c.Target.Kind == "" {
-		s.Refuse("", "must have one target: %s", strings.Join(kinds, ", "))
-	}
+	c.Target.Kind, c.Target.Settings = s.One(kinds)
 	return c
 }
 

@@ -19,15 +19,14 @@ func parse(text string) ([]sinks.Config, error) {
 	if err := yaml.Unmarshal([]byte(text), &n); err != nil {
 		return nil, err
 	}
-	return sinks.Parse(&n, []string{"tenant.requested", "tenant.active", "org.registered", "sink.disabled", "sinkcursor.moved"},
-		[]string{"webhook", "nats"}, settings.Secrets{
-			Env: func(name string) (string, bool) { return someOrg, name == "ORG" },
-			File: func(path string) ([]byte, error) {
-				if path == "/there" {
-					return []byte(someOrg + "\n"), nil
-				}
-				return nil, os.ErrNotExist
-			}})
+	return sinks.Parse(settings.New("sinks", &n, settings.Secrets{
+		Env: func(name string) (string, bool) { return someOrg, name == "ORG" },
+		File: func(path string) ([]byte, error) {
+			if path == "/there" {
+				return []byte(someOrg + "\n"), nil
+			}
+			return nil, os.ErrNotExist
+		}}), []string{"tenant.requested", "tenant.active", "org.registered", "sink.disabled", "sinkcursor.moved"}, []string{"webhook", "nats"})
 }
 
 func TestWhatIsLeftOutHasADefault(t *testing.T) {
@@ -91,10 +90,9 @@ func TestATargetIsLeftToWhoeverBuildsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var keys map[string]string
 	target := all[0].Target
-	if err := target.Node.Decode(&keys); err != nil || target.Kind != "webhook" || target.Path != "sinks.billing.webhook" || len(keys) != 2 {
-		t.Errorf("the target is %+v: %v, %v", target, keys, err)
+	if keys := target.Settings.Keys(); target.Kind != "webhook" || target.Settings.Path("url") != "sinks.billing.webhook.url" || !slices.Equal(keys, []string{"url", "colour"}) {
+		t.Errorf("the target is %+v: %v", target, keys)
 	}
 }
 

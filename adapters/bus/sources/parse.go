@@ -5,16 +5,13 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
-// Parse reads the mapping below `sources`, in its order; kinds are those of the brokers. The error is CodeInvalid and its
+// Parse reads the mapping of `sources`, in its order; kinds are those of the brokers. The error is CodeInvalid and its
 // Field the full path of the key; the brokers' own settings are not looked at yet.
-func Parse(n *yaml.Node, kinds []string) ([]Config, error) {
-	root := settings.New("sources", n, settings.Secrets{})
+func Parse(root *settings.Section, kinds []string) ([]Config, error) {
 	var all []Config
 	for _, name := range root.Keys() {
 		if err := domain.CheckSlug(root.Path(name), name); err != nil {
@@ -30,13 +27,8 @@ func Parse(n *yaml.Node, kinds []string) ([]Config, error) {
 }
 
 func parseSource(name string, s *settings.Section, kinds []string) Config {
-	c := Config{Name: name, Actor: s.Text("actor", ""), Actors: s.Texts("actors"), Commands: s.Texts("commands"),
-		Replies: s.Text("replies", ""), ReplyTo: s.Texts("replyTo"), Parked: s.Text("parked", ""), Attempts: s.Number("attempts", 0, 1, 100)}
-	for _, key := range []string{"actors", "commands", "replyTo"} {
-		if s.Has(key) && len(s.Take(key).Content) == 0 {
-			s.Refuse(key, "must be a list that is not empty")
-		}
-	}
+	c := Config{Name: name, Actor: s.Text("actor", ""), Actors: s.Some("actors"), Commands: s.Some("commands"),
+		Replies: s.Text("replies", ""), ReplyTo: s.Some("replyTo"), Parked: s.Text("parked", ""), Attempts: s.Number("attempts", 0, 1, 100)}
 	if domain.CheckReference("", c.Actor) != nil {
 		s.Refuse("actor", "must be given: 1 to 128 of A-Z, a-z, 0-9, dot, underscore, colon and dash")
 	}
@@ -61,18 +53,7 @@ func parseSource(name string, s *settings.Section, kinds []string) Config {
 		backoff.Refuse("most", "must not be shorter than first")
 	}
 	_ = backoff.Err()
-	for _, kind := range kinds {
-		switch {
-		case !s.Has(kind):
-		case c.Kind != "":
-			s.Refuse(kind, "stands beside %s: a source has one broker", c.Kind)
-		default:
-			c.Kind, c.Node = kind, s.Take(kind)
-		}
-	}
-	if s.Err() == nil && c.Kind == "" {
-		s.Refuse("", "must have one broker: %s", strings.Join(kinds, ", "))
-	}
+	c.Kind, c.Settings = s.One(kinds)
 	return c
 }
 

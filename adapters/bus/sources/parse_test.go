@@ -2,11 +2,13 @@ package sources_test
 
 import (
 	"errors"
+	"os"
 	"testing"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/adapters/bus/sources"
 	"github.com/tenure-dev/tenure/domain"
 )
@@ -16,7 +18,8 @@ func parse(text string) ([]sources.Config, error) {
 	if err := yaml.Unmarshal([]byte(text), &n); err != nil {
 		return nil, err
 	}
-	return sources.Parse(&n, []string{"nats", "amqp"})
+	return sources.Parse(settings.New("sources", &n, settings.Secrets{File: os.ReadFile,
+		Env: func(name string) (string, bool) { return "svc-crm", name == "ACTOR" }}), []string{"nats", "amqp"})
 }
 
 func TestWhatIsLeftOutHasADefault(t *testing.T) {
@@ -26,7 +29,7 @@ func TestWhatIsLeftOutHasADefault(t *testing.T) {
 	}
 	c := all[0]
 	if len(all) != 2 || c.Name != "crm" || c.Actor != "svc-crm" || c.Parked != "tenure.sources.crm.parked" || c.Replies != "" || c.Attempts != 12 ||
-		c.First != time.Second || c.Most != time.Minute || c.Commands != nil || c.Actors != nil || c.Kind != "nats" || len(c.Node.Content) != 2 {
+		c.First != time.Second || c.Most != time.Minute || c.Commands != nil || c.Actors != nil || c.Kind != "nats" || !c.Settings.Has("url") {
 		t.Errorf("%+v", c)
 	}
 }
@@ -47,7 +50,7 @@ func TestASourcesConfigurationIsReadStrictly(t *testing.T) {
 		"commands: [plane.issueJoinToken]": "sources.crm.commands",
 		"replies: ''":                      "sources.crm.replies",
 		"replies: 'a b'":                   "sources.crm.replies",
-		"replies: {env: A}":                "sources.crm.replies",
+		"replies: {env: A}":                "sources.crm.replies.env",
 		"replyTo: ['*']":                   "sources.crm.replyTo",
 		"parked: a>b":                      "sources.crm.parked",
 		"attempts: 0":                      "sources.crm.attempts",
@@ -62,13 +65,14 @@ func TestASourcesConfigurationIsReadStrictly(t *testing.T) {
 		refusedFor(t, text, err, field)
 	}
 	for text, field := range map[string]string{
-		"":                            "",
-		"[]":                          "sources",
-		"CRM: {}":                     "sources.CRM",
-		"crm: 5":                      "sources.crm",
-		"crm: {nats: {}}":             "sources.crm.actor",
-		"crm: {actor: a b, nats: {}}": "sources.crm.actor",
-		"crm: {actor: svc-crm}":       "sources.crm",
+		"":                                     "",
+		"[]":                                   "sources",
+		"CRM: {}":                              "sources.CRM",
+		"crm: 5":                               "sources.crm",
+		"crm: {actor: {env: ACTOR}, nats: {}}": "",
+		"crm: {nats: {}}":                      "sources.crm.actor",
+		"crm: {actor: a b, nats: {}}":          "sources.crm.actor",
+		"crm: {actor: svc-crm}":                "sources.crm",
 	} {
 		_, err := parse(text)
 		refusedFor(t, text, err, field)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // BenchmarkDeliveries posts payloads of 1,000 bytes to a receiver on this machine, one after another and side by side: webhooks' signed
@@ -18,7 +20,7 @@ func BenchmarkDeliveries(b *testing.B) {
 	defer receiver.Close()
 	payload := bytes.Repeat([]byte("a"), 1000)
 
-	p, err := New(Config{URL: receiver.URL, Allow: local, Secrets: []Secret{first}}, time.Now, "1")
+	p, err := New(Config{URL: receiver.URL, Allow: local, Secrets: []settings.Secret{first}}, time.Now, "1")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -3,10 +3,8 @@ package webhook
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
@@ -25,11 +24,11 @@ func secretOf(size int) string {
 	return secretPrefix + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{3}, size))
 }
 
-// settings parses YAML as a target, where {dir} is a folder with files and some variables are set.
-func settings(t *testing.T, text string) (Config, error) {
+// opened opens a target that YAML describes, where {dir} is a folder with files and some variables are set.
+func opened(t *testing.T, text string) (Config, error) {
 	t.Helper()
 	dir := t.TempDir()
-	for name, content := range map[string]string{"secret": "  " + second.reveal() + "\n", "short": secretOf(23), "empty": "", "roots.pem": string(newAuthority(t).roots),
+	for name, content := range map[string]string{"secret": "  " + second.Reveal() + "\n", "short": secretOf(23), "empty": "", "roots.pem": string(newAuthority(t).roots),
 		"key.pem": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -39,33 +38,41 @@ func settings(t *testing.T, text string) (Config, error) {
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(text, "{dir}", dir)), &document); err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}
-	variables := map[string]string{"SECRET": first.reveal(), "EMPTY": "", "SHORT": secretOf(23)}
-	return Parse(document.Content[0], func(name string) (string, bool) { value, set := variables[name]; return value, set })
+	variables := map[string]string{"SECRET": first.Reveal(), "EMPTY": "", "SHORT": secretOf(23), "ROOTS": string(newAuthority(t).roots)}
+	s := settings.New("", &document, settings.Secrets{File: os.ReadFile,
+		Env: func(name string) (string, bool) { value, set := variables[name]; return value, set }})
+	p, err := Open(s, time.Now, "1")
+	if err == nil {
+		err = p.Close()
+	}
+	return read(s), err
 }
 
 func TestSettingsAreRead(t *testing.T) {
 	const url = "https://hooks.example.com/tenure"
 	for text, want := range map[string]Config{
-		"{url: URL, secrets: [FIRST]}":                                 {URL: url, Secrets: []Secret{first}},
-		"{url: URL, secrets: [{env: SECRET}, {file: {dir}/secret}]}":   {URL: url, Secrets: []Secret{first, second}},
-		"{url: URL, secrets: [{file: {dir}/secret}, FIRST]}":           {URL: url, Secrets: []Secret{second, first}},
-		"{url: URL, secrets: [LEAST, MOST], timeout: 10ms, allow: []}": {URL: url, Secrets: []Secret{NewSecret(secretOf(24)), NewSecret(secretOf(64))}, Timeout: shortestTimeout},
-		"{url: URL, secrets: [FIRST], timeout: 5m, allow: [10.1.0.0/16, 'fd00::/8', 127.0.0.1/32]}": {URL: url, Secrets: []Secret{first}, Timeout: longestTimeout,
+		"{url: URL, secrets: [FIRST]}":                                 {URL: url, Secrets: []settings.Secret{first}},
+		"{url: URL, secrets: [{env: SECRET}, {file: {dir}/secret}]}":   {URL: url, Secrets: []settings.Secret{first, second}},
+		"{url: URL, secrets: [{file: {dir}/secret}, FIRST]}":           {URL: url, Secrets: []settings.Secret{second, first}},
+		"{url: URL, secrets: [LEAST, MOST], timeout: 10ms, allow: []}": {URL: url, Secrets: []settings.Secret{settings.NewSecret(secretOf(24)), settings.NewSecret(secretOf(64))}, Timeout: shortestTimeout},
+		"{url: URL, secrets: [FIRST], timeout: 5m, allow: [10.1.0.0/16, 'fd00::/8', 127.0.0.1/32]}": {URL: url, Secrets: []settings.Secret{first}, Timeout: longestTimeout,
 			Allow: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("127.0.0.1/32")}},
-		"{url: 'http://10.1.2.3:8080/', secrets: [FIRST], allow: [10.1.0.0/16]}": {URL: "http://10.1.2.3:8080/", Secrets: []Secret{first},
+		"{url: 'http://10.1.2.3:8080/', secrets: [FIRST], allow: [10.1.0.0/16]}": {URL: "http://10.1.2.3:8080/", Secrets: []settings.Secret{first},
 			Allow: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}},
 	} {
-		text = strings.NewReplacer("URL", url, "FIRST", first.reveal(), "LEAST", secretOf(24), "MOST", secretOf(64)).Replace(text)
-		got, err := settings(t, text)
+		text = strings.NewReplacer("URL", url, "FIRST", first.Reveal(), "LEAST", secretOf(24), "MOST", secretOf(64)).Replace(text)
+		got, err := opened(t, text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 		} else if difference := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); difference != "" {
 			t.Errorf("%s: %s", text, difference)
 		}
 	}
-	got, err := settings(t, "{url: "+url+", secrets: ["+first.reveal()+"], roots: {dir}/roots.pem}")
-	if err != nil || !bytes.HasPrefix(got.Roots, []byte("-----BEGIN CERTIFICATE-----")) {
-		t.Errorf("roots: %q, %v", got.Roots, err)
+	for _, roots := range []string{"{dir}/roots.pem", "{file: {dir}/roots.pem}", "{env: ROOTS}"} {
+		got, err := opened(t, "{url: "+url+", secrets: ["+first.Reveal()+"], roots: "+roots+"}")
+		if err != nil || !bytes.HasPrefix(got.Roots, []byte("-----BEGIN CERTIFICATE-----")) {
+			t.Errorf("roots: %s: %q, %v", roots, got.Roots, err)
+		}
 	}
 }
 
@@ -74,7 +81,7 @@ func TestSettingsThatAreWrongAreNamed(t *testing.T) {
 	for _, c := range []struct{ text, field string }{
 		{"text", ""},
 		{"[a, b]", ""},
-		{"null", ""},
+		{"null", "url"},
 		{"{}", "url"},
 		{"{" + good + "}", "url"},
 		{"{" + url + "}", "secrets"},
@@ -85,7 +92,8 @@ func TestSettingsThatAreWrongAreNamed(t *testing.T) {
 
 		{"{url: null, " + good + "}", "url"},
 		{"{url: [], " + good + "}", "url"},
-		{"{url: {env: A}, " + good + "}", "url"},
+		{"{url: {env: A}, " + good + "}", "url.env"},
+		{"{" + url + ", " + url + ", " + good + "}", "url"},
 		{"{url: 7, " + good + "}", "url"},
 		{"{url: hooks.example.com, " + good + "}", "url"},
 		{"{url: 'https://', " + good + "}", "url"},
@@ -116,7 +124,7 @@ func TestSettingsThatAreWrongAreNamed(t *testing.T) {
 		{"{" + url + ", secrets: ['FIRST=']}", "secrets[0]"},
 		{"{" + url + ", secrets: [{env: SHORT}]}", "secrets[0]"},
 		{"{" + url + ", secrets: [FIRST, {file: {dir}/short}]}", "secrets[1]"},
-		{"{" + url + ", secrets: [FIRST, {file: {dir}/empty}]}", "secrets[1]"},
+		{"{" + url + ", secrets: [FIRST, {file: {dir}/empty}]}", "secrets[1].file"},
 		{"{" + url + ", secrets: [{}]}", "secrets[0]"},
 		{"{" + url + ", secrets: [{env: SECRET, file: {dir}/secret}]}", "secrets[0]"},
 		{"{" + url + ", secrets: [FIRST, {env: UNKNOWN}]}", "secrets[1].env"},
@@ -151,9 +159,9 @@ func TestSettingsThatAreWrongAreNamed(t *testing.T) {
 		{"{" + url + ", " + good + ", roots: {dir}/key.pem}", "roots"},
 		{"{" + url + ", " + good + ", roots: [{dir}/roots.pem]}", "roots"},
 	} {
-		text := strings.NewReplacer("FIRST", first.reveal(), "SECOND", second.reveal(), "BARE", strings.TrimPrefix(first.reveal(), secretPrefix),
+		text := strings.NewReplacer("FIRST", first.Reveal(), "SECOND", second.Reveal(), "BARE", strings.TrimPrefix(first.Reveal(), secretPrefix),
 			"[SHORT]", "["+secretOf(23)+"]", "LONG", secretOf(65)).Replace(c.text)
-		_, err := settings(t, text)
+		_, err := opened(t, text)
 		var wrong *domain.Error
 		if !errors.As(err, &wrong) || wrong.Code != domain.CodeInvalid || wrong.Field != c.field {
 			t.Errorf("%s: %v, want it to name %q", c.text, err, c.field)
@@ -163,22 +171,10 @@ func TestSettingsThatAreWrongAreNamed(t *testing.T) {
 	}
 }
 
-func TestASettingThatComesTwiceIsRefused(t *testing.T) {
-	scalar := func(value string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value} }
-	target := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{scalar("url"), scalar("https://a.example/"), scalar("url"), scalar("https://b.example/")}}
-	var wrong *domain.Error
-	if _, err := Parse(target, nil); !errors.As(err, &wrong) || wrong.Field != "url" || !strings.Contains(wrong.Message, "twice") {
-		t.Error(err)
-	}
-	if _, err := Parse(nil, nil); domain.CodeOf(err) != domain.CodeInvalid {
-		t.Errorf("no settings: %v", err)
-	}
-}
-
 // shows whether a text has one of the secrets in it, or half of one, in some form.
 func shows(text string) bool {
-	for _, secret := range []Secret{first, second, NewSecret(secretOf(23)), NewSecret(secretOf(65))} {
-		encoded := strings.TrimPrefix(secret.reveal(), secretPrefix)
+	for _, secret := range []settings.Secret{first, second, settings.NewSecret(secretOf(23)), settings.NewSecret(secretOf(65))} {
+		encoded := strings.TrimPrefix(secret.Reveal(), secretPrefix)
 		for _, form := range []string{encoded[:12], fmt.Sprintf("%x", encoded[:12]), fmt.Sprintf("%X", encoded[:12])} {
 			if strings.Contains(text, form) {
 				return true
@@ -186,47 +182,4 @@ func shows(text string) bool {
 		}
 	}
 	return false
-}
-
-func TestSecretsAreNotShown(t *testing.T) {
-	type holder struct {
-		Config  Config
-		Pointer *Config
-		Any     any
-	}
-	type hidden struct {
-		config  Config
-		pointer *Config
-		secret  Secret
-	}
-	config := Config{URL: "https://hooks.example.com/", Secrets: []Secret{first, second}, Timeout: time.Second}
-	for name, value := range map[string]any{"a secret": first, "its pointer": &config.Secrets[0], "secrets": config.Secrets, "a config": config, "its pointer's": &config,
-		"a holder": holder{config, &config, first}, "unexported fields": &hidden{config, &config, first}, "nothing": Secret{}, "a map": map[string]any{"a": config, "b": first}} {
-		shown := map[string]string{}
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%t", "%100v", "%.3s", "%T", "%!"} {
-			shown[verb] = fmt.Sprintf(verb, value)
-		}
-		shown["Sprint"], shown["Errorf"] = fmt.Sprint(value), fmt.Errorf("with %v", value).Error()
-		var text, structured bytes.Buffer
-		slog.New(slog.NewTextHandler(&text, nil)).Info("a", "value", value, slog.Group("group", slog.Any("value", value)))
-		slog.New(slog.NewJSONHandler(&structured, nil)).Info("a", "value", value, slog.Group("group", slog.Any("value", value)))
-		shown["slog"], shown["slog in JSON"] = text.String(), structured.String()
-		inJSON, err := json.Marshal(value)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		inYAML, err := yaml.Marshal(value)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		shown["JSON"], shown["YAML"] = string(inJSON), string(inYAML)
-		for by, text := range shown {
-			if text == "" || shows(text) {
-				t.Errorf("%s by %s: %q", name, by, text)
-			}
-		}
-	}
-	if !shows("a "+first.reveal()) || first.String() != "whsec_…" {
-		t.Error("this test sees nothing")
-	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // resolving answers a resolver whose every question goes to a server of DNS on this machine, which answers with records.
@@ -74,7 +76,7 @@ func TestNoNameOfAPrivateAddressIsDialled(t *testing.T) {
 			asked.Add(1)
 			return leading(q, nil, netip.MustParseAddr(address))
 		})
-		p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []Secret{first}}, time.Now, "1", resolver,
+		p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []settings.Secret{first}}, time.Now, "1", resolver,
 			func(netip.AddrPort) error { dials.Add(1); return errors.New("dialled") })
 		if err != nil {
 			t.Fatal(err)
@@ -95,7 +97,7 @@ func TestAPrivateAddressBesideAPublicOneIsNotDialled(t *testing.T) {
 	resolver := resolving(t, func(q dnsmessage.Question) []dnsmessage.Resource {
 		return leading(q, nil, public, netip.MustParseAddr("10.0.0.1"))
 	})
-	p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []Secret{first}}, time.Now, "1", resolver,
+	p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []settings.Secret{first}}, time.Now, "1", resolver,
 		func(to netip.AddrPort) error {
 			dialled.Add(1)
 			if to.Addr() != public {

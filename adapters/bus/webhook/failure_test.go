@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // nobody is a URL whose port is taken, but does not listen: that of a connection to a receiver.
@@ -113,7 +115,7 @@ func TestADeliveryEndsWhenItsTimeIsOver(t *testing.T) {
 
 func TestADeliveryEndsWhenNobodyResolvesItsName(t *testing.T) {
 	resolver, _ := unanswered(t)
-	p, err := newPublisher(Config{URL: "https://hooks.example.com./", Secrets: []Secret{first}, Timeout: shortestTimeout}, time.Now, "1", resolver, nil)
+	p, err := newPublisher(Config{URL: "https://hooks.example.com./", Secrets: []settings.Secret{first}, Timeout: shortestTimeout}, time.Now, "1", resolver, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +207,7 @@ func TestCloseEndsHandshakesAndLookups(t *testing.T) {
 		"a handshake": {"https://" + address + "/", func() { conn = <-accepted }, func() { _, _ = io.Copy(io.Discard, conn) }}, // until it is closed
 		"a lookup":    {"https://hooks.example.com./", func() { <-asked }, func() {}},
 	} {
-		p, err := newPublisher(Config{URL: c.url, Allow: local, Secrets: []Secret{first}, Timeout: longestTimeout}, time.Now, "1", never, nil)
+		p, err := newPublisher(Config{URL: c.url, Allow: local, Secrets: []settings.Secret{first}, Timeout: longestTimeout}, time.Now, "1", never, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

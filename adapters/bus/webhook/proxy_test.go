@@ -9,6 +9,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // A proxy would dial what the guard does not see. net/http reads these variables once, and then keeps to them: they are the same in
@@ -28,7 +30,7 @@ func TestTheEnvironmentsProxyIsNotUsed(t *testing.T) {
 	resolver := resolving(t, func(q dnsmessage.Question) []dnsmessage.Resource { return leading(q, nil, own.Addr()) })
 	allow := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} // the proxy too
 	for _, url := range []string{"http://" + hooks + ":" + portOf(own), "https://" + hooks + ":" + portOf(own)} {
-		p, err := newPublisher(Config{URL: url, Allow: allow, Secrets: []Secret{first}, Roots: a.roots}, time.Now, "1", resolver, func(to netip.AddrPort) error {
+		p, err := newPublisher(Config{URL: url, Allow: allow, Secrets: []settings.Secret{first}, Roots: a.roots}, time.Now, "1", resolver, func(to netip.AddrPort) error {
 			if to != own {
 				others.Add(1)
 			}

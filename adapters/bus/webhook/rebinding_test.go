@@ -13,6 +13,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // receiverAt starts a receiver on an address of this machine.
@@ -45,7 +47,7 @@ func TestANameThatTurnsPrivateBetweenTwoDeliveriesIsNotDialled(t *testing.T) {
 	now.Store(own.Addr())
 	resolver := resolving(t, func(q dnsmessage.Question) []dnsmessage.Resource { return leading(q, nil, now.Load().(netip.Addr)) })
 	var others atomic.Int32
-	c := Config{URL: "http://hooks.example.com:" + portOf(own), Secrets: []Secret{first}, Allow: []netip.Prefix{netip.PrefixFrom(own.Addr(), 32)}}
+	c := Config{URL: "http://hooks.example.com:" + portOf(own), Secrets: []settings.Secret{first}, Allow: []netip.Prefix{netip.PrefixFrom(own.Addr(), 32)}}
 	p, err := newPublisher(c, time.Now, "1", resolver, func(to netip.AddrPort) error {
 		if to != own {
 			others.Add(1)
@@ -81,7 +83,7 @@ func TestANameWhoseAnswersAlternateIsDialledWherePublicOnly(t *testing.T) {
 		}
 		return leading(q, nil, netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("2606:4700::1"))
 	})
-	p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []Secret{first}}, time.Now, "1", resolver, func(to netip.AddrPort) error {
+	p, err := newPublisher(Config{URL: "https://hooks.example.com/", Secrets: []settings.Secret{first}}, time.Now, "1", resolver, func(to netip.AddrPort) error {
 		if (guard{}).permits(to.Addr()) == nil {
 			public.Add(1)
 		} else {
@@ -126,7 +128,7 @@ func TestNoChainOfAliasesToAPrivateAddressIsDialled(t *testing.T) {
 				}
 				return leading(q, c.aliases, netip.MustParseAddr(c.address))
 			})
-			p, err := newPublisher(Config{URL: "https://hooks.example.com./", Secrets: []Secret{first}}, time.Now, "1", resolver,
+			p, err := newPublisher(Config{URL: "https://hooks.example.com./", Secrets: []settings.Secret{first}}, time.Now, "1", resolver,
 				func(netip.AddrPort) error { dials.Add(1); return errors.New("dialled") })
 			if err != nil {
 				t.Fatal(err)

@@ -26,7 +26,7 @@ func TestARedirectIsFollowedWithTheSameBodyAndSignature(t *testing.T) {
 				return
 			}
 			got, _ := io.ReadAll(r.Body)
-			wh, err := standardwebhooks.NewWebhook(first.reveal())
+			wh, err := standardwebhooks.NewWebhook(first.Reveal())
 			if err != nil || wh.Verify(got, r.Header) != nil || !bytes.Equal(got, body) || r.Method != http.MethodPost {
 				t.Errorf("%s %q %v", r.Method, got, r.Header)
 			}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 func TestRetryAfterIsSecondsOrADate(t *testing.T) {
@@ -20,7 +22,7 @@ func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
 	defer receiver.Close()
-	p, err := newPublisher(Config{URL: receiver.URL, Allow: local, Secrets: []Secret{first}}, func() time.Time { return now }, "1", nil, nil)
+	p, err := newPublisher(Config{URL: receiver.URL, Allow: local, Secrets: []settings.Secret{first}}, func() time.Time { return now }, "1", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 // hooks is the name of the receivers of these tests.
@@ -94,7 +96,7 @@ func toHooks(t testing.TB, receiver *httptest.Server, roots []byte) error {
 	t.Helper()
 	at := netip.MustParseAddrPort(receiver.Listener.Addr().String())
 	resolver := resolving(t, func(q dnsmessage.Question) []dnsmessage.Resource { return leading(q, nil, at.Addr()) })
-	p, err := newPublisher(Config{URL: "https://" + hooks + ":" + portOf(at), Allow: local, Secrets: []Secret{first}, Roots: roots}, time.Now, "1", resolver, nil)
+	p, err := newPublisher(Config{URL: "https://" + hooks + ":" + portOf(at), Allow: local, Secrets: []settings.Secret{first}, Roots: roots}, time.Now, "1", resolver, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

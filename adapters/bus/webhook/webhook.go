@@ -4,6 +4,7 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,6 +24,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 	"github.com/tenure-dev/tenure/domain"
 )
 
@@ -53,13 +55,24 @@ type Publisher struct {
 
 var _ message.Publisher = (*Publisher)(nil)
 
-// New makes a publisher; version is that of the program, for the header user-agent. Errors are those of Parse. It must be closed.
+// Open makes a publisher of a target's settings: url, secrets, allow, timeout and roots. version is that of the program, for the
+// header user-agent. Errors are domain.CodeInvalid and name the key by its full path. It must be closed.
+func Open(s *settings.Section, now func() time.Time, version string) (*Publisher, error) {
+	config := read(s)
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	p, err := New(config, now, version)
+	return p, s.Locate(err)
+}
+
+// New is Open for settings that do not stand in a file: its errors name the key alone.
 func New(config Config, now func() time.Time, version string) (*Publisher, error) {
 	return newPublisher(config, now, version, nil, nil)
 }
 
 func newPublisher(config Config, now func() time.Time, version string, resolver *net.Resolver, connecting func(netip.AddrPort) error) (*Publisher, error) {
-	signers, roots, timeout, err := config.check()
+	signers, roots, err := config.check()
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +80,7 @@ func newPublisher(config Config, now func() time.Time, version string, resolver 
 	if err != nil {
 		return nil, err
 	}
+	timeout := cmp.Or(config.Timeout, defaultTimeout)
 	end, cancel := context.WithCancel(context.Background())
 	g := guard{allow: config.Allow, connecting: connecting}
 	return &Publisher{url: to, allow: config.Allow, signers: signers, timeout: timeout, agent: "tenure/" + version, now: now,

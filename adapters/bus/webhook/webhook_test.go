@@ -15,19 +15,21 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"go.uber.org/goleak"
+
+	"github.com/tenure-dev/tenure/adapters/bus/settings"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	first  = NewSecret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 24)))
-	second = NewSecret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 64)))
+	first  = settings.NewSecret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 24)))
+	second = settings.NewSecret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 64)))
 	local  = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 )
 
 func publisher(t *testing.T, c Config, connecting func(netip.AddrPort) error) *Publisher {
 	t.Helper()
-	c.Secrets = []Secret{first, second}
+	c.Secrets = []settings.Secret{first, second}
 	p, err := newPublisher(c, time.Now, "1.2.3", nil, connecting)
 	if err != nil {
 		t.Fatal(err)
@@ -41,8 +43,8 @@ func TestAReceiverVerifiesUnderEitherSecret(t *testing.T) {
 	var seen atomic.Int32
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, _ := io.ReadAll(r.Body)
-		for _, secret := range []Secret{first, second} {
-			wh, err := standardwebhooks.NewWebhook(secret.reveal())
+		for _, secret := range []settings.Secret{first, second} {
+			wh, err := standardwebhooks.NewWebhook(secret.Reveal())
 			if err != nil || wh.Verify(got, r.Header) != nil {
 				t.Error("the signature does not verify")
 			}
@@ -122,7 +124,7 @@ var forms = []string{
 func TestNoFormOfAPrivateAddressIsTaken(t *testing.T) {
 	for _, form := range forms {
 		for _, scheme := range []string{"https://", "http://"} {
-			if _, err := newPublisher(Config{URL: scheme + form + "/", Secrets: []Secret{first}}, time.Now, "1", nil, nil); err == nil {
+			if _, err := newPublisher(Config{URL: scheme + form + "/", Secrets: []settings.Secret{first}}, time.Now, "1", nil, nil); err == nil {
 				t.Errorf("%s%s is taken", scheme, form)
 			}
 		}
