@@ -189,11 +189,11 @@ func (s *Section) Number(key string, otherwise, least, most int) int {
 	if n == nil {
 		return otherwise
 	}
-	v, err := strconv.ParseInt(s.text(key, n), 0, strconv.IntSize) // as YAML writes numbers: 1_000 and 0x10, too
-	if err != nil || int(v) < least || int(v) > most {
+	v, err := strconv.Atoi(s.text(key, n))
+	if err != nil || v < least || v > most {
 		s.Refuse(key, "must be a whole number from %d to %d", least, most)
 	}
-	return int(v)
+	return v
 }
 
 // Bool gives true or false, or otherwise.
