@@ -148,8 +148,18 @@ func goesOn(t *testing.T, b testBroker) {
 		t.Fatal(err)
 	}
 	messages = openSubscriber(t, source)
+	m := receive(t, messages)
+	for m.UUID == brokerMessage(0, 2, "").UUID { // its answer may have come when the broker's own library was already closing
+		m.Ack()
+		m = receive(t, messages)
+	}
 	for n := 3; n < 6; n++ {
-		expect(messages, n)
+		if want := brokerMessage(0, n, ""); m.UUID != want.UUID {
+			t.Fatalf("got %s, want %s", m.UUID, want.UUID)
+		}
+		if m.Ack(); n < 5 {
+			m = receive(t, messages)
+		}
 	}
 }
 
