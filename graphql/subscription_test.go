@@ -50,7 +50,7 @@ type wsClient struct {
 // dial opens a WebSocket; the token goes into the handshake, or into the first message, or nowhere.
 func (r *rig) dial(header, payload string) *wsClient {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	r.t.Cleanup(cancel)
 	h := http.Header{}
 	if header != "" {
@@ -114,7 +114,7 @@ type sseClient struct {
 
 func (r *rig) subscribeSSE(query string) *sseClient {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	r.t.Cleanup(cancel)
 	payload, _ := json.Marshal(map[string]string{"query": query})
 	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, r.url, bytes.NewReader(payload))

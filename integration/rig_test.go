@@ -31,7 +31,7 @@ import (
 )
 
 // patience is how long a suite waits for what must come.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // TestMain runs the suites or, in a process that the kill suite has started, the system that is to be killed.
 func TestMain(m *testing.M) {

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait, so that a hanging node is a failed test.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // clock is the node's clock, moved by the test.
 type clock struct{ at atomic.Int64 }

@@ -173,7 +173,7 @@ func opened(t testing.TB, f *fake, timeout time.Duration) *Log {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := l.Close(ctx); err != nil {
 			t.Error("close:", err)
@@ -199,7 +199,7 @@ func one(id string) []domain.Proposed {
 // eventually waits until a condition holds; what it waits for happens in the client's own goroutines.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {

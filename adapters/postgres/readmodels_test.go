@@ -65,7 +65,7 @@ func readSide(t *testing.T) (*postgres.Reader, *projectionstest.Log, *projection
 	done := make(chan struct{})
 	go func() { defer close(done); g.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done; store.Close(context.Background()) })
-	wait, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	wait, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
 	if err := g.WaitFor(wait, log.Head(), time.Hour*10_000); err != nil {
 		t.Fatal(err)

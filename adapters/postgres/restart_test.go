@@ -52,7 +52,7 @@ func TestAGroupOutlivesARestartOfPostgres(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	reach := func() {
 		t.Helper()
-		wait, stop := context.WithTimeout(ctx, 30*time.Second)
+		wait, stop := context.WithTimeout(ctx, 2*time.Minute)
 		defer stop()
 		if err := g.WaitFor(wait, log.Head(), time.Hour*10_000); err != nil {
 			t.Fatalf("%v; %+v", err, g.Status())
@@ -99,7 +99,7 @@ func TestATableThatIsLostIsBuiltAgain(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	for round := range uint64(2) {
 		projectionstest.Populate(log, round, 100)
-		wait, stop := context.WithTimeout(ctx, 30*time.Second)
+		wait, stop := context.WithTimeout(ctx, 2*time.Minute)
 		defer stop()
 		if err := g.WaitFor(wait, log.Head(), time.Hour*10_000); err != nil {
 			t.Fatalf("%v; %+v", err, g.Status())

@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait, so that a hanging server is a failed test.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 type bytesValue = wrapperspb.BytesValue
 
