@@ -185,9 +185,11 @@ func (r *read) readStream() error {
 		return nil
 	}
 	low, high := r.bounds(v)
-	if first, ok := r.firstPosition(v); ok && r.positions {
-		if err := r.message(&api.ReadResp{Content: &api.ReadResp_FirstStreamPosition{FirstStreamPosition: first}}); err != nil {
-			return err
+	if r.positions {
+		for _, first := range r.firstPositions(v) {
+			if err := r.message(&api.ReadResp{Content: &api.ReadResp_FirstStreamPosition{FirstStreamPosition: uint64(first)}}); err != nil {
+				return err
+			}
 		}
 	}
 	var p page
@@ -242,19 +244,21 @@ func (r *read) bounds(v visible) (low, high int64) {
 // makes it tell where the stream begins.
 const readPage = 32
 
-// firstPosition is where a forward read goes on whose first page is empty.
-func (r *read) firstPosition(v visible) (uint64, bool) {
+// firstPositions are where a forward read goes on whose first page is empty: at the stream's bound, and if nothing is there,
+// behind the stream's last event. A read that starts at such a place is not told of it.
+func (r *read) firstPositions(v visible) (told []int64) {
 	if r.backwards || r.from.end {
-		return 0, false
+		return nil
 	}
 	next := int64(r.from.value)
-	switch end := next + int64(min(r.count, readPage)) - 1; {
-	case next > v.current || v.from > v.current:
-		return uint64(v.current + 1), true
-	case end < v.from:
-		return uint64(v.from), true
+	if next <= v.from-int64(min(r.count, readPage)) {
+		next = v.from
+		told = append(told, next)
 	}
-	return 0, false
+	if max(next, v.from) > v.current && next != v.current+1 {
+		told = append(told, v.current+1)
+	}
+	return told
 }
 
 // readAll sends up to count events of $all: forwards from the position on, backwards those before it.

@@ -36,6 +36,12 @@ func TestReadStream(t *testing.T) {
 			{reading(s, withPositions, backwards, count(2)), "e d last=4"}, {reading(s, withPositions, from(50)), "first=5 last=4"}}},
 		{"ends on request, below the bound", []then{abcde, given(setting("s", `{"$maxCount":2}`)), {reading(s, withPositions, count(2)), "first=3 d e last=4"},
 			{reading(s, withPositions, count(9)), "d e last=4"}}},
+		{"a start that nothing lies behind is not told again", []then{abcde, {reading(s, withPositions, from(5)), "last=4"}, {reading(s, withPositions, from(6)), "first=5 last=4"},
+			{reading(s, withPositions, from(1<<63-1)), "first=5 last=4"}}},
+		{"ends on request, all of it below the bound", []then{abcde, given(setting("s", `{"$tb":5}`)), {reading(s, withPositions), "first=5 last=4"},
+			{reading(s, withPositions, count(2)), "first=5 last=4"}, {reading(s, withPositions, from(5)), "last=4"}}},
+		{"ends on request, the bound beyond the last", []then{abcde, given(setting("s", `{"$tb":20}`)), {reading(s, withPositions), "first=5 last=4"},
+			{reading(s, withPositions, count(2)), "first=20 first=5 last=4"}}},
 		{"ends of a missing stream", []then{{reading(s, withPositions), "not-found"}}},
 	})
 }
