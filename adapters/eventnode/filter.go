@@ -3,6 +3,7 @@ package eventnode
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"regexp"
 	"strings"
 	"time"
@@ -50,7 +51,8 @@ func newFilter(o *api.ReadReq_Options_FilterOptions, subscription bool) (*filter
 	default:
 		return nil, invalid("'None' is not a valid EventStore.Client.Streams.ReadReq+Types+Options+Types+FilterOptions+WindowOneofCase")
 	}
-	if f.interval = int64(f.window) * int64(o.GetCheckpointIntervalMultiplier()); f.interval == 0 && subscription {
+	f.interval = int64(min(uint64(f.window)*uint64(o.GetCheckpointIntervalMultiplier()), math.MaxInt64))
+	if f.interval == 0 && subscription {
 		return nil, invalid("The checkpoint interval multiplier must be positive.")
 	}
 	if text := expression.GetRegex(); text != "" {

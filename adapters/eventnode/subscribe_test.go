@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -61,6 +62,7 @@ func TestSubscribeToAll(t *testing.T) {
 		"filtered from the end":    {[]option{fromEnd, filtered("stream", 32, 1, "s")}, "caught-up"},
 		"a checkpoint every event": {[]option{filtered("stream", 1, 1, "s")}, "checkpoint a checkpoint b checkpoint c checkpoint caught-up"},
 		"a checkpoint every three": {[]option{filtered("stream", 1, 3, "s")}, "a b checkpoint c checkpoint caught-up"},
+		"the longest interval":     {[]option{filtered("stream", math.MaxUint32, math.MaxUint32, "s")}, "a b c checkpoint caught-up"},
 	} {
 		subscribing(name, append([]option{ofAll}, row.options...)...)(r)
 		if got := hearing(name, len(strings.Fields(row.want)))(r); got != row.want {
