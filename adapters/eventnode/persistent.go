@@ -209,11 +209,17 @@ func (p *groupKeeper) tick() {
 func (p *groupKeeper) create(ctx context.Context, s *settings) error {
 	p.change.Lock()
 	defer p.change.Unlock()
+	if err := s.check(p.node.ring.watermark.Load()); err != nil {
+		return err
+	}
 	p.mu.RLock()
 	exists := p.groups[s.key()] != nil
 	p.mu.RUnlock()
 	if exists {
 		return groupExists(s.source)
+	}
+	if err := s.checkPages(); err != nil {
+		return err
 	}
 	if err := p.clear(ctx, s.source); err != nil {
 		return err
@@ -229,6 +235,12 @@ func (p *groupKeeper) update(ctx context.Context, s *settings) error {
 	p.change.Lock()
 	defer p.change.Unlock()
 	old, err := p.find(s.source)
+	if err == nil {
+		err = s.check(p.node.ring.watermark.Load())
+	}
+	if err == nil {
+		err = s.checkPages()
+	}
 	if err != nil {
 		return err
 	}

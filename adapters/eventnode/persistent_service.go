@@ -31,17 +31,17 @@ func (s *persistentService) readCreate(o *ps.CreateReq_Options) (*settings, erro
 	switch of := o.GetStreamOption().(type) {
 	case *ps.CreateReq_Options_All:
 		if c.source, err = newSource(true, nil, o.GetGroupName()); err == nil {
-			if err = c.startOfAll(of.All, s.node.ring.watermark.Load()); err == nil {
+			if err = c.startOfAll(of.All); err == nil {
 				err = c.readFilter(of.All.GetFilter())
 			}
 		}
 	case *ps.CreateReq_Options_Stream:
-		if c.source, err = newSource(false, of.Stream.GetStreamIdentifier(), o.GetGroupName()); err == nil {
+		if c.source, err = newStreamSource(of.Stream.GetStreamIdentifier(), o.GetGroupName()); err == nil {
 			err = c.startOfStream(of.Stream, "CreateReq")
 		}
 	default: // a client from before version 21
 		//lint:ignore SA1019 it is what such a client sends
-		if c.source, err = newSource(false, o.GetStreamIdentifier(), o.GetGroupName()); err == nil {
+		if c.source, err = newStreamSource(o.GetStreamIdentifier(), o.GetGroupName()); err == nil {
 			//lint:ignore SA1019 it is what an old client sends
 			c.start, err = fromRevision(o.GetSettings().GetRevision())
 		}
@@ -57,7 +57,8 @@ func (s *persistentService) readCreate(o *ps.CreateReq_Options) (*settings, erro
 		//lint:ignore SA1019 the client sends no other
 		strategy = o.GetSettings().GetNamedConsumerStrategy().String()
 	}
-	return c, c.read(o.GetSettings(), strategy)
+	c.read(o.GetSettings(), strategy)
+	return c, nil
 }
 
 // Update replaces the settings of a group.
@@ -75,15 +76,15 @@ func (s *persistentService) readUpdate(o *ps.UpdateReq_Options) (*settings, erro
 	switch of := o.GetStreamOption().(type) {
 	case *ps.UpdateReq_Options_All:
 		if c.source, err = newSource(true, nil, o.GetGroupName()); err == nil {
-			err = c.startOfAll(of.All, s.node.ring.watermark.Load())
+			err = c.startOfAll(of.All)
 		}
 	case *ps.UpdateReq_Options_Stream:
-		if c.source, err = newSource(false, of.Stream.GetStreamIdentifier(), o.GetGroupName()); err == nil {
+		if c.source, err = newStreamSource(of.Stream.GetStreamIdentifier(), o.GetGroupName()); err == nil {
 			err = c.startOfStream(of.Stream, "UpdateReq")
 		}
 	default:
 		//lint:ignore SA1019 it is what an old client sends
-		if c.source, err = newSource(false, o.GetStreamIdentifier(), o.GetGroupName()); err == nil {
+		if c.source, err = newStreamSource(o.GetStreamIdentifier(), o.GetGroupName()); err == nil {
 			//lint:ignore SA1019 it is what an old client sends
 			c.start, err = fromRevision(o.GetSettings().GetRevision())
 		}
@@ -91,13 +92,11 @@ func (s *persistentService) readUpdate(o *ps.UpdateReq_Options) (*settings, erro
 	if err == nil {
 		err = c.checkNames(o.GetSettings() != nil)
 	}
-	if err == nil {
-		_, err = s.node.persistent.find(c.source) // before what is wrong with the settings
-	}
 	if err != nil {
 		return nil, err
 	}
-	return c, c.read(o.GetSettings(), o.GetSettings().GetNamedConsumerStrategy().String())
+	c.read(o.GetSettings(), o.GetSettings().GetNamedConsumerStrategy().String())
+	return c, nil
 }
 
 // checkNames refuses a request that says too little.
@@ -143,7 +142,7 @@ func hasRevision(o streamStart) bool {
 	return false
 }
 
-func (s *settings) startOfAll(o allStart, watermark uint64) error {
+func (s *settings) startOfAll(o allStart) error {
 	var at interface {
 		GetCommitPosition() uint64
 		GetPreparePosition() uint64
@@ -160,7 +159,7 @@ func (s *settings) startOfAll(o allStart, watermark uint64) error {
 	case o.GetEnd() != nil:
 		s.start.end = true
 	case given:
-		return s.startAtPosition(at.GetCommitPosition(), at.GetPreparePosition(), watermark)
+		return s.startAtPosition(at.GetCommitPosition(), at.GetPreparePosition())
 	default:
 		return unsetStart(req, "AllOptions", "AllOption")
 	}
@@ -171,6 +170,9 @@ func (s *settings) startOfAll(o allStart, watermark uint64) error {
 func (s *persistentService) Delete(ctx context.Context, req *ps.DeleteReq) (*ps.DeleteResp, error) {
 	o := req.GetOptions()
 	source, err := requested(o.GetStreamOption() != nil, o.GetAll(), o.GetStreamIdentifier(), o.GetGroupName(), "DeleteReq")
+	if err == nil && o.GetAll() == nil {
+		source, err = newStreamSource(o.GetStreamIdentifier(), o.GetGroupName())
+	}
 	if err == nil {
 		err = s.node.persistent.delete(ctx, source)
 	}
@@ -225,17 +227,16 @@ func (s *persistentService) List(ctx context.Context, req *ps.ListReq) (*ps.List
 func (s *persistentService) ReplayParked(ctx context.Context, req *ps.ReplayParkedReq) (*ps.ReplayParkedResp, error) {
 	o := req.GetOptions()
 	source, err := requested(o.GetStreamOption() != nil, o.GetAll(), o.GetStreamIdentifier(), o.GetGroupName(), "ReplayParkedReq")
-	if err == nil {
-		err = s.with(source, func(g *group) error {
-			stopAt := int64(math.MaxInt64)
-			if limit, limited := o.GetStopAtOption().(*ps.ReplayParkedReq_Options_StopAt); limited {
-				stopAt = limit.StopAt
-			}
-			if stopAt < 0 {
-				return groupFailed(source, "Cannot stop replaying parked message at a negative version.")
-			}
-			return g.startReplay(stopAt)
-		})
+	stopAt := int64(math.MaxInt64)
+	if limit, limited := o.GetStopAtOption().(*ps.ReplayParkedReq_Options_StopAt); limited {
+		stopAt = limit.StopAt
+	}
+	switch {
+	case err != nil:
+	case stopAt < 0:
+		err = groupFailed(source, "Cannot stop replaying parked message at a negative version.")
+	default:
+		err = s.with(source, func(g *group) error { return g.startReplay(stopAt) })
 	}
 	return &ps.ReplayParkedResp{}, answer(ctx, err)
 }

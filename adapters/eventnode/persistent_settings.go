@@ -27,6 +27,16 @@ func (s source) checkpoints() string { return "$persistentsubscription-" + s.key
 
 func (s source) parked() string { return "$persistentsubscription-" + s.key() + "-parked" }
 
+// newStreamSource reads the names in a request that makes, changes or ends a group on a stream. Those on $all have requests
+// of their own.
+func newStreamSource(stream *shared.StreamIdentifier, group string) (source, error) {
+	s, err := newSource(false, stream, group)
+	if err == nil && s.all() {
+		err = invalid("$all is not the name of a stream.")
+	}
+	return s, err
+}
+
 // newSource reads the names in a request.
 func newSource(all bool, stream *shared.StreamIdentifier, group string) (source, error) {
 	s := source{allStream, group}
@@ -65,7 +75,7 @@ type settings struct {
 	afterTime      time.Duration
 	minCheckpoint  int
 	maxCheckpoint  int
-	maxConsumers   int // no limit at 0 or below
+	maxConsumers   int // 0 for no limit
 	strategy       string
 }
 
@@ -89,7 +99,7 @@ type wireSettings interface {
 	GetCheckpointAfterMs() int32
 }
 
-func (s *settings) read(w wireSettings, strategy string) error {
+func (s *settings) read(w wireSettings, strategy string) {
 	s.resolveLinks, s.statistics = w.GetResolveLinks(), w.GetExtraStatistics()
 	s.maxRetries, s.maxConsumers = int(w.GetMaxRetryCount()), int(w.GetMaxSubscriberCount())
 	s.minCheckpoint, s.maxCheckpoint = int(w.GetMinCheckpointCount()), int(w.GetMaxCheckpointCount())
@@ -99,11 +109,23 @@ func (s *settings) read(w wireSettings, strategy string) error {
 	if s.afterTime = milliseconds(w.GetCheckpointAfterMs(), w.GetCheckpointAfterTicks()); s.afterTime == 0 {
 		s.afterTime = never
 	}
-	if s.batch >= s.history {
-		return groupFailed(s.source, "Specified argument was out of the range of valid values. (Parameter 'ReadBatchSize may not be greater than or equal to BufferSize')")
-	}
+}
+
+// check refuses what no group can be made of, whether there is one of that name or not.
+func (s *settings) check(watermark uint64) error {
 	if _, known := newStrategy(s.strategy); !known {
 		return groupFailed(s.source, "Consumer strategy "+s.strategy+" does not exist.")
+	}
+	if s.all() && s.start.value > int64(watermark) {
+		return groupFailed(s.source, "Invalid Start From position: commit position must be less than or equal to the last commit position in the transaction file.")
+	}
+	return nil
+}
+
+// checkPages is asked once the group's name is known to be free, or to be taken by the one that is changed.
+func (s *settings) checkPages() error {
+	if s.batch >= s.history {
+		return groupFailed(s.source, "Specified argument was out of the range of valid values. (Parameter 'ReadBatchSize may not be greater than or equal to BufferSize')")
 	}
 	return nil
 }
@@ -125,7 +147,7 @@ func fromRevision(revision uint64) (start, error) {
 	return start{value: int64(revision)}, nil
 }
 
-func (s *settings) startAtPosition(commit, prepare, watermark uint64) error {
+func (s *settings) startAtPosition(commit, prepare uint64) error {
 	switch {
 	case prepare > commit:
 		return invalid("The commit position must be greater than or equal to the prepare position.")
@@ -134,8 +156,6 @@ func (s *settings) startAtPosition(commit, prepare, watermark uint64) error {
 		return nil
 	case commit > math.MaxInt64:
 		return invalid("A position is at most %d.", int64(math.MaxInt64))
-	case commit > watermark:
-		return groupFailed(s.source, "Invalid Start From position: commit position must be less than or equal to the last commit position in the transaction file.")
 	}
 	s.start = start{value: int64(commit), prepare: int64(prepare)}
 	return nil
@@ -159,6 +179,9 @@ func (s *settings) setFilter(o *api.ReadReq_Options_FilterOptions) (err error) {
 func (s *settings) readFilter(o *ps.CreateReq_AllOptions_FilterOptions) error {
 	if o == nil {
 		return nil
+	}
+	if o.GetFilter() == nil {
+		return invalid("'None' is not a valid EventStore.Client.PersistentSubscriptions.CreateReq+Types+AllOptions+Types+FilterOptions+FilterOneofCase")
 	}
 	b, err := proto.Marshal(o)
 	if err != nil {

@@ -161,7 +161,7 @@ func (g *group) join(c *consumer) error {
 	switch {
 	case g.stopped:
 		return groupMissing(g.source)
-	case g.maxConsumers > 0 && len(g.consumers) >= g.maxConsumers:
+	case g.maxConsumers != 0 && len(g.consumers) >= g.maxConsumers:
 		return groupFull(g.source)
 	}
 	g.consumers = append(g.consumers, c)

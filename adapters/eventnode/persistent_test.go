@@ -14,6 +14,7 @@ func TestCreateGroup(t *testing.T) {
 	t.Parallel()
 	failed := "Internal persistent-subscription-failed"
 	settings := func(change func(*ps.CreateReq_Settings)) step { return creating(with(change)) }
+	kept := readers{}
 	playAll(t, []row{
 		{"on a stream that does not exist", []then{{creating(), "done"}, {creating(), "AlreadyExists persistent-subscription-exists"}, {until("s", "Live: 0 flying, 0 buffered, 0 to retry, 0 parked"), "Live: 0 flying, 0 buffered, 0 to retry, 0 parked"}}},
 		{"a batch as large as the buffer", []then{{settings(func(s *ps.CreateReq_Settings) { s.ReadBatchSize = 500 }), failed}, {listing("s"), "NotFound persistent-subscription-does-not-exist"}}},
@@ -33,6 +34,14 @@ func TestCreateGroup(t *testing.T) {
 		{"a bad filter", []then{{creating(onAll("a"), func(o *ps.CreateReq_Options) {
 			o.GetAll().GetFilter().Filter = &ps.CreateReq_AllOptions_FilterOptions_EventType{EventType: &ps.CreateReq_AllOptions_FilterOptions_Expression{Regex: "("}}
 		}), "InvalidArgument"}}},
+		{"a filter of nothing", []then{{creating(onAll("a"), func(o *ps.CreateReq_Options) { o.GetAll().GetFilter().Filter = nil }), "InvalidArgument"}}},
+		{"on $all by its name", []then{{creating(func(o *ps.CreateReq_Options) { o.GetStream().StreamIdentifier = identifier(allStream) }), "InvalidArgument"}, {listing(""), "list"}}},
+		{"a name that is taken comes before the batch, and behind the strategy", []then{given(creating()),
+			{settings(func(s *ps.CreateReq_Settings) { s.ReadBatchSize = 500 }), "AlreadyExists persistent-subscription-exists"},
+			{settings(func(s *ps.CreateReq_Settings) { s.ConsumerStrategy = "Nonsense" }), failed}}},
+		{"fewer consumers than none", []then{given(settings(func(s *ps.CreateReq_Settings) { s.MaxSubscriberCount = -1 })), {readers{}.connecting("x", "s", 1), "FailedPrecondition maximum-subscribers-reached"}}},
+		{"an update that is refused changes nothing", []then{{updating(func(s *ps.UpdateReq_Settings) { s.ReadBatchSize = 500 }), "NotFound persistent-subscription-does-not-exist"}, given(creating()), given(kept.connecting("x", "s", 1)),
+			{updating(func(s *ps.UpdateReq_Settings) { s.ReadBatchSize = 500 }), failed}, given(appending("s", expectAny, "a")), {kept.getting("x", 1), "a"}}},
 		{"of an old client", []then{given(appending("old", expectAny, "a", "b")), {creating(func(o *ps.CreateReq_Options) {
 			//lint:ignore SA1019 that is what is tested
 			o.StreamOption, o.StreamIdentifier, o.Settings.Revision = nil, identifier("old"), 1
@@ -196,6 +205,10 @@ func TestReplayParked(t *testing.T) {
 		return []then{abc, given(creating()), given(rs.connecting("x", "s", 10)), {rs.getting("x", 3), "a b c"}, given(rs.nacking("x", park, "a", "b", "c")),
 			state("Live: 0 flying, 0 buffered, 0 to retry, 3 parked")}
 	}
+	t.Run("a negative end is refused before a group is looked for", func(t *testing.T) {
+		t.Parallel()
+		play(t, then{replaying(upTo(-1)), "Internal persistent-subscription-failed"}, then{replaying(everything()), "NotFound persistent-subscription-does-not-exist"})
+	})
 	for name, rest := range map[string]func(rs readers) []then{
 		"up to a revision, then the rest": func(rs readers) []then {
 			return []then{{replaying(upTo(2)), "done"}, {rs.getting("x", 2), "->a ->b"}, state("Live: 2 flying, 0 buffered, 0 to retry, 1 parked"), {replaying(everything()), "done"}, {rs.getting("x", 1), "->c"},
