@@ -3,7 +3,6 @@ package eventnode
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,7 +26,7 @@ type groupKeeper struct {
 
 	mu      sync.RWMutex
 	groups  map[string]*group   // by key
-	streams map[string][]*group // by stream, in the order of their creation; empty for one that had some
+	streams map[string][]*group // by stream, in the order of their creation; empty for one that had some since the last restart
 	order   []*group
 }
 
@@ -306,11 +305,7 @@ func (p *groupKeeper) restart() error {
 		g.stop(groupDropped(g.source))
 	}
 	p.mu.Lock()
-	streams := slices.Collect(maps.Keys(p.streams))
 	p.groups, p.streams, p.order = map[string]*group{}, map[string][]*group{}, nil
-	for _, stream := range streams {
-		p.streams[stream] = nil
-	}
 	p.mu.Unlock()
 	return p.openAll()
 }

@@ -21,6 +21,7 @@ type group struct {
 
 	mu        sync.Mutex
 	stopped   bool
+	faulted   bool        // it cannot read its source, and drops whoever comes
 	unwritten int         // writes that the committer has not answered
 	answered  sync.Cond   // it has answered all
 	consumers []*consumer // in the order in which they came

@@ -1,6 +1,7 @@
 package eventnode
 
 import (
+	"strings"
 	"time"
 
 	ps "github.com/EventStore/EventStore-Client-Go/v4/protos/persistent"
@@ -75,15 +76,22 @@ func (g *group) info() (*ps.SubscriptionInfo, error) {
 	return info, nil
 }
 
+// status is a set of flags, as a real server prints it.
 func (g *group) status() string {
-	status := "Behind"
-	if g.live {
-		status = "Live"
+	var flags []string
+	if !g.live {
+		flags = append(flags, "Behind")
+	}
+	if g.faulted {
+		flags = append(flags, "OutstandingPageRequest") // which nobody answers
 	}
 	if g.replay != nil {
-		status = "ReplayingParkedMessages, " + status
+		flags = append(flags, "ReplayingParkedMessages")
 	}
-	return status
+	if g.live {
+		flags = append(flags, "Live")
+	}
+	return strings.Join(flags, ", ")
 }
 
 func (g *group) perSecond(total int64) int32 {

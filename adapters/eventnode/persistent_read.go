@@ -26,7 +26,7 @@ func (g *group) startReplay(stopAt int64) error {
 // wantsParked and wantsPage say whether there is room for more.
 func (g *group) wantsParked() bool { return g.replay != nil && len(g.retries) < g.room }
 
-func (g *group) wantsPage() bool { return !g.live && g.room-len(g.buffer) > g.page }
+func (g *group) wantsPage() bool { return !g.live && !g.faulted && g.room-len(g.buffer) > g.page }
 
 // open reads the first pages, so that a group that has little to catch up with is live from the beginning.
 func (g *group) open() {

@@ -154,7 +154,7 @@ func (g *group) nack(ids []uuid.UUID, action nackAction, reason string) {
 	g.push()
 }
 
-// join adds a consumer, if there may be one more.
+// join adds a consumer, if there may be one more. One of a group that cannot read is connected and dropped at once.
 func (g *group) join(c *consumer) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -163,6 +163,9 @@ func (g *group) join(c *consumer) error {
 		return groupMissing(g.source)
 	case g.maxConsumers != 0 && len(g.consumers) >= g.maxConsumers:
 		return groupFull(g.source)
+	case g.faulted:
+		c.drop(groupDropped(g.source))
+		return nil
 	}
 	g.consumers = append(g.consumers, c)
 	g.strategy.join(c)

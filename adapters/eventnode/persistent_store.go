@@ -16,12 +16,12 @@ const (
 // checkpoint is how far a group has come: a place up to which all is settled, and how many events since the last time it
 // was written down.
 type checkpoint struct {
-	passed  int // events settled, or not wanted, of which all before are settled
-	counted int // passed when it was written last
-	written time.Time
-	wanted  int64 // written or being written
-	durable int64 // what the disk has
-	shown   bool  // there is one
+	passed  int       // events settled, or not wanted, of which all before are settled
+	counted int       // passed when it was written last
+	written time.Time // zero before the first time, which is not waited for
+	wanted  int64     // written or being written
+	durable int64     // what the disk has
+	shown   bool      // there is one
 	writing bool
 }
 
@@ -136,7 +136,6 @@ func (g *group) hideParked(below int64) {
 
 // load finds out where the group goes on: after its checkpoint or, without one, where its settings say.
 func (g *group) load() error {
-	g.written = g.p.node.now()
 	at, found, err := g.storedCheckpoint()
 	watermark := g.p.node.ring.watermark.Load()
 	switch {
@@ -149,14 +148,32 @@ func (g *group) load() error {
 	case g.all():
 		g.cursor = int64(watermark)
 	default:
-		x, err := g.p.extentOf(g.stream)
+		v, err := g.p.node.log.visible(g.stream, watermark, g.p.node.now())
 		if err != nil {
 			return err
 		}
-		g.cursor = x.current
+		if g.cursor = v.current; v.tombstoned {
+			g.cursor = deletedRevision
+		}
 	}
 	g.considered, g.wanted, g.durable = g.cursor, g.cursor, g.cursor
-	return nil
+	if found || !g.start.end {
+		g.faulted, err = g.unreadable(found, watermark)
+	}
+	return err
+}
+
+// unreadable: the group would have to read a stream that is tombstoned, or start where no record of the log begins.
+func (g *group) unreadable(resumed bool, watermark uint64) (bool, error) {
+	if !g.all() {
+		v, err := g.p.node.log.visible(g.stream, watermark, g.p.node.now())
+		return v.tombstoned, err
+	}
+	if resumed || g.start.value == 0 {
+		return false, nil
+	}
+	ok, err := g.p.node.log.isRecord(uint64(g.start.value), watermark)
+	return !ok, err
 }
 
 // storedCheckpoint reads the last checkpoint. One that nobody can read was not written by us; the one before it counts.

@@ -47,8 +47,42 @@ func TestCreateGroup(t *testing.T) {
 			o.StreamOption, o.StreamIdentifier, o.Settings.Revision = nil, identifier("old"), 1
 		}), "done"}, {until("old", "Live: 0 flying, 1 buffered, 0 to retry, 0 parked"), "Live: 0 flying, 1 buffered, 0 to retry, 0 parked"}}},
 		{"list", []then{{listing(""), "list"}, {listing("s"), "NotFound persistent-subscription-does-not-exist"}, given(creating()), given(creating(onAll())),
-			{listing("s"), "list s::g"}, {listing(""), "list s::g $all::g"}, given(deletingGroup), {listing("s"), "list"}, {deletingGroup, "NotFound persistent-subscription-does-not-exist"}}},
+			{listing("s"), "list s::g"}, {listing(""), "list s::g $all::g"}, given(deletingGroup), {listing("s"), "list"}, {deletingGroup, "NotFound persistent-subscription-does-not-exist"},
+			{restartingGroups, "done"}, {listing("s"), "NotFound persistent-subscription-does-not-exist"}, {listing(""), "list $all::g"}}},
 	})
+}
+
+// A group that has to read a tombstoned stream, or $all from where no record is, can be made and asked about. Its consumers
+// are dropped as soon as they are connected.
+func TestGroupThatCannotRead(t *testing.T) {
+	t.Parallel()
+	gone := given(tombstoning("s", expectAny))
+	between := func(r *rig) string {
+		appending("s", expectAny, "a")(r)
+		return creating(onAll(), startingAtPosition(r.lastEvent()-1))(r)
+	}
+	dropped := "Canceled persistent-subscription-dropped"
+	status := func(stream, want string) then { return then{until(stream, want), want} }
+	const faulted, live = "Behind, OutstandingPageRequest: 0 flying, 0 buffered, 0 to retry, 0 parked", "Live: 0 flying, 0 buffered, 0 to retry, 0 parked"
+	for name, steps := range map[string]func(rs readers) []then{
+		"a tombstoned stream": func(rs readers) []then {
+			return []then{abc, gone, {creating(), "done"}, {rs.connecting("x", "s", 5), "s::g"}, {rs.getting("x", 1), dropped}, status("s", faulted), {rs.connecting("y", "s", 5), "s::g"}, {rs.getting("y", 1), dropped}}
+		},
+		"from its end there is nothing to read": func(rs readers) []then {
+			return []then{abc, gone, given(creating(startingAtEnd)), {rs.connecting("x", "s", 5), "s::g"}, status("s", live)}
+		},
+		"one that is tombstoned later, after a restart": func(rs readers) []then {
+			return []then{given(creating()), gone, status("s", "Live: 0 flying, 1 buffered, 0 to retry, 0 parked"), {restartingGroups, "done"}, {rs.connecting("x", "s", 5), "s::g"}, {rs.getting("x", 1), dropped}}
+		},
+		"a position that is no record's": func(rs readers) []then {
+			return []then{{between, "done"}, {rs.connecting("x", allStream, 5), "$all::g"}, {rs.getting("x", 1), dropped}, status(allStream, faulted)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, steps(readers{})...)
+		})
+	}
 }
 
 func TestGroupStarts(t *testing.T) {
@@ -161,8 +195,9 @@ func TestCheckpoints(t *testing.T) {
 		"by time on a tick, if there are enough": func(rs readers) []then {
 			return []then{given(rs.acking("x", "a")), flying(6), given(after(time.Hour)), {stored, "not-found"}}
 		},
-		"not before their time": func(rs readers) []then {
-			return []then{given(rs.acking("x", "a", "b")), flying(5), given(after(2*time.Second - 1)), {stored, "not-found"}, given(after(1)), {checkpointed("1"), `"1"`}}
+		"the first as soon as there are enough, the next not before its time": func(rs readers) []then {
+			return []then{given(rs.acking("x", "a", "b")), flying(5), given(after(0)), {checkpointed("1"), `"1"`}, given(rs.acking("x", "c", "d")), flying(3),
+				given(after(2*time.Second - 1)), {stored, `"1"`}, given(after(1)), {checkpointed("3"), `"1" "3"`}}
 		},
 		"never beyond what is out": func(rs readers) []then {
 			return []then{given(rs.acking("x", "b", "c", "d", "e", "f", "g")), flying(1), given(after(5 * time.Second)), {stored, "not-found"},
