@@ -36,7 +36,7 @@ type group struct {
 	pending  []*delivery // in order, the first not settled
 	settled  int         // in pending
 	buffer   []*delivery // in order, not yet sent
-	retries  []*delivery // in order; replayed ones behind, in theirs
+	retries  []*delivery // in order, replayed ones in theirs
 	inFlight map[uuid.UUID][]*delivery
 	outside  int // deliveries in flight
 
@@ -46,6 +46,12 @@ type group struct {
 	replayedOnes []*delivery // that are not settled
 	stats        groupStats
 }
+
+// The events that are read at a time are as many as the settings say, within these bounds.
+const (
+	smallestPage = 10 // for a batch of none
+	largestPage  = 100
+)
 
 // delivery is an event on its way through a group.
 type delivery struct {
@@ -75,8 +81,10 @@ func (d *delivery) source() *event {
 }
 
 func (p *groupKeeper) newGroup(s *settings) *group {
-	g := &group{p: p, settings: s, inFlight: map[uuid.UUID][]*delivery{}, page: max(s.batch, 1)}
-	g.room = max(s.history, g.page+1)
+	g := &group{p: p, settings: s, inFlight: map[uuid.UUID][]*delivery{}, room: max(s.history, 1), page: smallestPage}
+	if s.batch > 0 {
+		g.page = min(s.batch, largestPage)
+	}
 	g.answered.L = &g.mu
 	g.strategy, _ = newStrategy(s.strategy)
 	g.stats.since, g.stats.known = p.node.now(), -1
@@ -96,20 +104,25 @@ func (g *group) offer(e *event) {
 	at := g.placeOf(e)
 	g.mu.Lock()
 	wanted := !g.stopped && at > g.cursor && !(g.all() && e.is(flagHidden))
-	wanted = wanted && g.live
+	live := g.live
 	g.mu.Unlock()
 	if !wanted {
 		return
 	}
-	d := g.look(e)
+	var d *delivery
+	passes := g.passes(e)
+	if passes && live {
+		d = g.deliver(e, true)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if d != nil {
+	if passes {
 		g.stats.appeared++
+		g.stats.known = max(g.stats.known, at)
 	}
 	switch {
-	case g.stopped:
-	case d == nil:
+	case g.stopped || !live: // what it does not take it will read
+	case !passes:
 		g.skip(at)
 		g.mark(false)
 	case len(g.buffer) >= g.room:
@@ -128,16 +141,21 @@ func (g *group) missed() {
 	g.read()
 }
 
-// look decides whether an event is wanted, and follows it if it is a link. It returns nil for one that is not wanted.
-func (g *group) look(e *event) *delivery {
-	if g.filter != nil {
-		// An expression that takes too long says nothing; better to deliver too much than too little.
-		if ok, err := g.filter.matches(e); err != nil {
-			g.p.node.logger.Warn("a persistent subscription's filter has failed", "subscription", g.key(), "error", err)
-		} else if !ok {
-			return nil
-		}
+// passes decides whether an event is wanted.
+func (g *group) passes(e *event) bool {
+	if g.filter == nil {
+		return true
 	}
+	ok, err := g.filter.matches(e)
+	if err != nil { // it takes too long, and says nothing; better to deliver too much than too little
+		g.p.node.logger.Warn("a persistent subscription's filter has failed", "subscription", g.key(), "error", err)
+	}
+	return ok || err != nil
+}
+
+// deliver follows an event if it is a link. One that appears live and is no link at all counts as a broken one, as with a
+// real server, which reads links in two places.
+func (g *group) deliver(e *event, live bool) *delivery {
 	// The event may wait for long, so it must not hold the memory of all that was read or written with it.
 	own, err := open(e.position, append([]byte{e.flags}, e.frame...))
 	if err != nil {
@@ -146,6 +164,7 @@ func (g *group) look(e *event) *delivery {
 	d := &delivery{event: &own, at: g.placeOf(e), weight: 1, bucket: -1}
 	if g.resolveLinks && e.is(flagLink) {
 		g.follow(d)
+		d.broken = d.broken || live && d.target == nil
 	}
 	return d
 }
@@ -167,7 +186,7 @@ func (g *group) skip(at int64) {
 // enter takes an event into the buffer.
 func (g *group) enter(d *delivery) {
 	d.before = g.considered
-	g.cursor, g.considered, g.stats.known = d.at, d.at, d.at
+	g.cursor, g.considered, g.stats.known = d.at, d.at, max(g.stats.known, d.at)
 	g.pending = append(g.pending, d)
 	g.buffer = append(g.buffer, d)
 }

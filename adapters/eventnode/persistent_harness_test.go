@@ -226,6 +226,22 @@ func checkpointed(want string) step {
 	}
 }
 
+// known waits for the last event that the group on s has heard of to be a revision.
+func known(want string) step {
+	return func(r *rig) string {
+		for {
+			resp, err := r.groups().GetInfo(r.ctx, infoOf("s", "g"))
+			if err != nil {
+				return refusal(err, nil)
+			}
+			if got := resp.SubscriptionInfo.LastKnownEventPosition; got == want || r.ctx.Err() != nil {
+				return got
+			}
+			runtime.Gosched()
+		}
+	}
+}
+
 func replaying(o *ps.ReplayParkedReq_Options) step {
 	return func(r *rig) string {
 		o.GroupName, o.StreamOption = "g", &ps.ReplayParkedReq_Options_StreamIdentifier{StreamIdentifier: identifier("s")}

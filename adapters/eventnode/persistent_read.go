@@ -26,7 +26,14 @@ func (g *group) startReplay(stopAt int64) error {
 // wantsParked and wantsPage say whether there is room for more.
 func (g *group) wantsParked() bool { return g.replay != nil && len(g.retries) < g.room }
 
-func (g *group) wantsPage() bool { return !g.live && !g.faulted && g.room-len(g.buffer) > g.page }
+func (g *group) wantsPage() bool { return !g.live && !g.faulted && g.free() > 0 }
+
+// free is how many events may be read into the buffer: whole pages, one more for as long as there is room for more than a
+// batch. What is to be tried again takes its room, too.
+func (g *group) free() int {
+	free := g.room - len(g.buffer) - len(g.retries) - max(g.batch, 0)
+	return max(0, (free+g.page-1)/g.page*g.page)
+}
 
 // open reads the first pages, so that a group that has little to catch up with is live from the beginning.
 func (g *group) open() {
@@ -64,7 +71,7 @@ func (g *group) readSome() bool {
 		g.mu.Unlock()
 		return false
 	}
-	parked, cursor, free := g.replay, g.cursor, g.room-len(g.buffer)
+	parked, cursor, free := g.replay, g.cursor, g.free()
 	g.mu.Unlock()
 	var err error
 	if parked != nil {
@@ -111,8 +118,9 @@ func (g *group) readPage(cursor int64, free int) error {
 			done = false
 			break
 		}
-		d := g.look(e)
-		if d != nil {
+		var d *delivery
+		if g.passes(e) {
+			d = g.deliver(e, false)
 			free--
 		}
 		seen = append(seen, looked{g.placeOf(e), d})

@@ -17,6 +17,7 @@ func (g *group) end(d *delivery) {
 		g.inFlight[d.event.id] = same
 	}
 	g.outside--
+	g.strategy.ended(d)
 	d.to.inFlight--
 	d.to = nil
 }
@@ -55,11 +56,15 @@ func (g *group) compact() {
 	g.pending, g.settled = kept, 0
 }
 
-// again puts a delivery among the retries.
+// again puts a delivery among the retries: before the first that lies behind it in the source, or at the end. A replayed
+// one lies nowhere in it.
 func (g *group) again(d *delivery) {
-	i := len(g.retries)
-	for !d.replayed && i > 0 && (g.retries[i-1].replayed || g.retries[i-1].at > d.at) {
-		i--
+	i := -1
+	if !d.replayed {
+		i = slices.IndexFunc(g.retries, func(other *delivery) bool { return !other.replayed && other.at > d.at })
+	}
+	if i < 0 {
+		i = len(g.retries)
 	}
 	g.retries = slices.Insert(g.retries, i, d)
 }

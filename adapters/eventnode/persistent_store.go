@@ -116,7 +116,7 @@ type parkedReason struct {
 
 func (g *group) parking(d *delivery, reason string) *write {
 	link := d.event.data
-	if e := d.source(); d.target != nil || !e.is(flagLink) {
+	if e := d.source(); !d.broken {
 		link = []byte(strconv.FormatInt(e.revision, 10) + "@" + string(e.stream))
 	}
 	var metadata strings.Builder

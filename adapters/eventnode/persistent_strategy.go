@@ -31,6 +31,8 @@ type strategy interface {
 	leave(*consumer)
 	// push gives the event to a consumer, if it may have one more.
 	push(*delivery) pushResult
+	// ended: the consumer of a delivery has it no more.
+	ended(*delivery)
 }
 
 // newStrategy reports false for a name that is none.
@@ -60,6 +62,8 @@ func (r *rotation) leave(c *consumer) {
 	r.consumers = slices.DeleteFunc(r.consumers, func(other *consumer) bool { return other == c })
 }
 
+func (r *rotation) ended(*delivery) {}
+
 func (r *rotation) push(d *delivery) pushResult {
 	for range r.consumers {
 		c := r.consumers[0]
@@ -79,6 +83,7 @@ type pinning struct {
 	key       func(*delivery) string
 	consumers []*consumer
 	owners    [pinBuckets]*consumer
+	flying    [pinBuckets]int // deliveries that the owners have
 }
 
 const (
@@ -86,7 +91,7 @@ const (
 	pinSeed    uint32 = 0xc58f1a7b
 )
 
-// join hands the newcomer its share of the buckets that have owners.
+// join hands the newcomer its share of the buckets that have owners, first those of which nothing is in flight.
 func (p *pinning) join(c *consumer) {
 	p.consumers = append(p.consumers, c)
 	owned, share := 0, 0
@@ -94,8 +99,15 @@ func (p *pinning) join(c *consumer) {
 		owned += other.buckets
 	}
 	share = (owned + len(p.consumers) - 1) / len(p.consumers)
+	var buckets []int
 	for i, owner := range p.owners {
-		if owner != nil && owner.buckets > share {
+		if owner != nil {
+			buckets = append(buckets, i)
+		}
+	}
+	slices.SortStableFunc(buckets, func(a, b int) int { return p.flying[a] - p.flying[b] })
+	for _, i := range buckets {
+		if p.owners[i].buckets > share {
 			p.own(i, c)
 		}
 	}
@@ -106,6 +118,7 @@ func (p *pinning) leave(c *consumer) {
 	for i, owner := range p.owners {
 		if owner == c {
 			p.own(i, nil)
+			p.flying[i] = 0
 		}
 	}
 }
@@ -133,7 +146,14 @@ func (p *pinning) push(d *delivery) pushResult {
 	if !p.owners[d.bucket].take(d) {
 		return blocked
 	}
+	p.flying[d.bucket]++
 	return sent
+}
+
+func (p *pinning) ended(d *delivery) {
+	if p.owners[d.bucket] == d.to {
+		p.flying[d.bucket]--
+	}
 }
 
 // sourceStream is the stream that an event was first written to. A link that could not be followed names it.

@@ -54,10 +54,16 @@ func TestPinnedStreamsMove(t *testing.T) {
 	p.join(one)
 	for bucket := range 10 {
 		p.own(bucket, one)
+		p.flying[bucket] = (bucket + 1) % 2
 	}
 	p.join(two)
 	if one.buckets != 5 || two.buckets != 5 {
 		t.Errorf("%d and %d after joining", one.buckets, two.buckets)
+	}
+	for bucket := range 10 {
+		if busy := p.flying[bucket] > 0; busy != (p.owners[bucket] == one) {
+			t.Errorf("bucket %d, of which something is in flight: %v, moved", bucket, busy)
+		}
 	}
 	p.leave(one)
 	if one.buckets != 0 || slices.Contains(p.owners[:], one) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ps "github.com/EventStore/EventStore-Client-Go/v4/protos/persistent"
+	api "github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 )
 
 func TestCreateGroup(t *testing.T) {
@@ -262,6 +263,10 @@ func TestReplayParked(t *testing.T) {
 		"what is gone is passed over": func(rs readers) []then {
 			return []then{given(setting("s", `{"$tb":2}`)), given(replaying(everything())), {rs.getting("x", 1), "->c"}, state("Live: 1 flying, 0 buffered, 0 to retry, 0 parked")}
 		},
+		"what is to be tried again waits behind what is replayed": func(rs readers) []then {
+			return []then{given(rs.leaving("x")), given(appending("s", expectAny, "d", "e")), given(rs.connecting("y", "s", 2)), {rs.getting("y", 2), "d e"}, given(replaying(upTo(1))),
+				state("Live: 2 flying, 0 buffered, 1 to retry, 2 parked"), given(rs.nacking("y", retry, "d")), {rs.getting("y", 1), "->a"}, given(rs.acking("y", "->a")), {rs.getting("y", 1), "d~1"}}
+		},
 		"a restart keeps what was replayed and not acknowledged": func(rs readers) []then {
 			return []then{given(replaying(everything())), {rs.getting("x", 3), "->a ->b ->c"}, given(rs.acking("x", "->b")), state("Live: 2 flying, 0 buffered, 0 to retry, 0 parked"),
 				given(restarting), state("Live: 0 flying, 3 buffered, 0 to retry, 2 parked"), {reading(ofStream("$persistentsubscription-s::g-parked"), resolving), "0@s->a 2@s->c"}}
@@ -315,6 +320,9 @@ func TestGroupFallsBehindAndCatchesUp(t *testing.T) {
 	if got := until("s", "Behind: 0 flying, 5 buffered, 0 to retry, 0 parked")(r); !strings.HasPrefix(got, "Behind: 0 flying, 5") {
 		t.Fatal(got)
 	}
+	if got := known("39")(r); got != "39" { // it has heard of all that it has no room for
+		t.Error("known:", got)
+	}
 	rs.connecting("x", "s", 3)(r)
 	for i := range events {
 		if got := rs.getting("x", 1)(r); got != fmt.Sprint(i) {
@@ -324,6 +332,75 @@ func TestGroupFallsBehindAndCatchesUp(t *testing.T) {
 	}
 	if got := until("s", "Live: 0 flying, 0 buffered, 0 to retry, 0 parked")(r); got != "Live: 0 flying, 0 buffered, 0 to retry, 0 parked" {
 		t.Error(got)
+	}
+}
+
+// The buffer is filled with pages of the batch's size, of 100 events at most, for as long as there is room for more than a batch.
+func TestGroupReadsPages(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for i := range 400 {
+		names = append(names, fmt.Sprint(i))
+	}
+	sized := func(batch, buffer int32) choice {
+		return with(func(s *ps.CreateReq_Settings) { s.ReadBatchSize, s.HistoryBufferSize = batch, buffer })
+	}
+	for name, row := range map[string]struct {
+		choices []choice
+		want    string
+	}{
+		"half a buffer":      {[]choice{sized(10, 20)}, "10"},
+		"nearly all of it":   {[]choice{sized(10, 41)}, "40"},
+		"a large batch":      {[]choice{sized(200, 500)}, "300"},
+		"no batch":           {[]choice{sized(0, 50)}, "50"},
+		"of $all":            {[]choice{onAll(), sized(10, 20)}, "10"},
+		"of $all, filtered":  {[]choice{onAll("s"), sized(10, 20)}, "10"},
+		"filtered, one page": {[]choice{onAll("s"), sized(20, 390)}, "380"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			stream := "s"
+			if creation(row.choices...).Options.GetAll() != nil {
+				stream = allStream
+			}
+			want := "Behind: 0 flying, " + row.want + " buffered, 0 to retry, 0 parked"
+			play(t, given(appending("s", expectAny, names...)), given(creating(row.choices...)), then{until(stream, want), want})
+		})
+	}
+}
+
+// A parked event is a link to what its consumer saw as the event; one of which nothing but a link was seen leaves that.
+func TestGroupParksLinks(t *testing.T) {
+	t.Parallel()
+	link := func(data string) *api.AppendReq_ProposedMessage {
+		e := proposed(data)
+		e.Metadata["type"] = linkType
+		return e
+	}
+	links := given(appendingEvents("s", expectAny, link("0@t"), link("9@t"), link("none")))
+	parked := reading(ofStream("$persistentsubscription-s::g-parked"))
+	resolve := with(func(s *ps.CreateReq_Settings) { s.ResolveLinks = true })
+	state := func(n int) then {
+		want := fmt.Sprintf("Live: 0 flying, 0 buffered, 0 to retry, %d parked", n)
+		return then{until("s", want), want}
+	}
+	for name, steps := range map[string]func(rs readers) []then{
+		"followed": func(rs readers) []then {
+			return []then{links, given(creating(resolve)), given(rs.connecting("x", "s", 5)), {rs.getting("x", 3), "->a ->? none"}, given(rs.nacking("x", park, "->a", "->?", "none")), state(3), {parked, "0@t 9@t 2@s"}}
+		},
+		"not followed": func(rs readers) []then {
+			return []then{links, given(creating()), given(rs.connecting("x", "s", 5)), {rs.getting("x", 3), "0@t 9@t none"}, given(rs.nacking("x", park, "0@t", "9@t", "none")), state(3), {parked, "0@s 1@s 2@s"},
+				given(replaying(upTo(1))), {rs.getting("x", 1), "->0@t"}}
+		},
+		"followed as they appear, where one to nothing counts as broken": func(rs readers) []then {
+			return []then{given(creating(resolve)), given(rs.connecting("x", "s", 5)), links, {rs.getting("x", 3), "->a ->? ->?"}, given(rs.nacking("x", park, "->?")),
+				{until("s", "Live: 2 flying, 0 buffered, 0 to retry, 1 parked"), "Live: 2 flying, 0 buffered, 0 to retry, 1 parked"}, {parked, "none"}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, append([]then{given(appending("t", expectAny, "a"))}, steps(readers{})...)...)
+		})
 	}
 }
 
