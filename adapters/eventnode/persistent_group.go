@@ -30,8 +30,9 @@ type group struct {
 	// Where it is in its source, in revisions of a stream or positions of $all.
 	live       bool
 	reading    bool
-	cursor     int64 // everything up to here has been read
-	considered int64 // the last event looked at; what lies between it and the cursor is of no interest
+	cursor     int64  // everything up to here has been read
+	considered int64  // the last event looked at; what lies between it and the cursor is of no interest
+	since      uint64 // the end of the log when it was opened: only what lies behind it appears live
 
 	pending  []*delivery // in order, the first not settled
 	settled  int         // in pending
@@ -103,7 +104,7 @@ func (g *group) placeOf(e *event) int64 {
 func (g *group) offer(e *event) {
 	at := g.placeOf(e)
 	g.mu.Lock()
-	wanted := !g.stopped && at > g.cursor && !(g.all() && e.is(flagHidden))
+	wanted := !g.stopped && at > g.cursor && e.position > g.since && !(g.all() && e.is(flagHidden))
 	live := g.live
 	g.mu.Unlock()
 	if !wanted {

@@ -138,6 +138,7 @@ func (g *group) hideParked(below int64) {
 func (g *group) load() error {
 	at, found, err := g.storedCheckpoint()
 	watermark := g.p.node.ring.watermark.Load()
+	g.since = watermark
 	switch {
 	case err != nil:
 		return err

@@ -62,12 +62,13 @@ func TestGroupThatCannotRead(t *testing.T) {
 		appending("s", expectAny, "a")(r)
 		return creating(onAll(), startingAtPosition(r.lastEvent()-1))(r)
 	}
+	offered := func(r *rig) string { r.quiet(); return "done" }
 	dropped := "Canceled persistent-subscription-dropped"
 	status := func(stream, want string) then { return then{until(stream, want), want} }
 	const faulted, live = "Behind, OutstandingPageRequest: 0 flying, 0 buffered, 0 to retry, 0 parked", "Live: 0 flying, 0 buffered, 0 to retry, 0 parked"
 	for name, steps := range map[string]func(rs readers) []then{
 		"a tombstoned stream": func(rs readers) []then {
-			return []then{abc, gone, {creating(), "done"}, {rs.connecting("x", "s", 5), "s::g"}, {rs.getting("x", 1), dropped}, status("s", faulted), {rs.connecting("y", "s", 5), "s::g"}, {rs.getting("y", 1), dropped}}
+			return []then{abc, gone, {creating(), "done"}, {rs.connecting("x", "s", 5), "s::g"}, {rs.getting("x", 1), dropped}, status("s", faulted), {rs.connecting("y", "s", 5), "s::g"}, {rs.getting("y", 1), dropped}, {offered, "done"}, {known(""), ""}}
 		},
 		"from its end there is nothing to read": func(rs readers) []then {
 			return []then{abc, gone, given(creating(startingAtEnd)), {rs.connecting("x", "s", 5), "s::g"}, status("s", live)}
