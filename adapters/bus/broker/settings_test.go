@@ -110,9 +110,9 @@ func build(t *testing.T, kind, text string) error {
 func TestEveryKeyIsTaken(t *testing.T) {
 	for kind, text := range map[string]string{
 		"nats":            "{url: nats://127.0.0.1:1, stream: S, subject: 'a.{type}', create: true, credentials: {env: CREDENTIALS}, ca: {env: CA}, timeout: 5m}",
-		"kafka":           "{brokers: ['h:9092'], topic: t, tls: TRUE, ca: {env: CA}, user: u, password: {env: PASSWORD}, maxBytes: 1_024, timeout: 100ms}",
+		"kafka":           "{brokers: ['h:9092'], topic: t, tls: TRUE, ca: {env: CA}, user: u, password: {env: PASSWORD}, maxBytes: 1024, timeout: 100ms}",
 		"amqp":            "{url: 'amqp://h', exchange: e, exchangeType: fanout, routingKey: k, declare: false, ca: {env: CA}, timeout: 10s}",
-		"postgres":        "{url: 'postgres://h/d', topic: t, schema: s, declare: false, maxBytes: 0x400, timeout: 10s}",
+		"postgres":        "{url: 'postgres://h/d', topic: t, schema: s, declare: false, maxBytes: 1024, timeout: 10s}",
 		"nats source":     "{url: nats://127.0.0.1:1, stream: S, durable: d, subject: a, redelivery: 1ms, ackWait: 1s, credentials: {env: CREDENTIALS}, ca: {env: CA}}",
 		"amqp source":     "{url: 'amqp://h', queue: q, exchange: e, bindingKey: k, declare: false, redelivery: 10m, ca: {env: CA}}",
 		"postgres source": "{url: 'postgres://h/d', topic: t, schema: s, group: g, declare: false, poll: 10ms, redelivery: 1s}",
