@@ -231,6 +231,17 @@ func (s *Section) duration(key string, otherwise, least, most time.Duration, wit
 	return d
 }
 
+// Backoff gives the first pause and the longest of the mapping backoff, or the given ones.
+func (s *Section) Backoff(first, most time.Duration) (time.Duration, time.Duration) {
+	backoff := s.Section("backoff")
+	first, most = backoff.Duration("first", first), backoff.Duration("most", most)
+	if first > most {
+		backoff.Refuse("most", "must not be shorter than first")
+	}
+	_ = backoff.Err()
+	return first, most
+}
+
 // OneOf gives one of some words, the first where the key is left out.
 func (s *Section) OneOf(key string, words ...string) string {
 	word := s.Text(key, words[0])

@@ -42,12 +42,7 @@ func parseSink(name string, s *settings.Section, types, kinds []string) Config {
 	}
 	checkIDs(s, "orgs", domain.OrgID, c.Orgs)
 	checkIDs(s, "tenants", domain.TenantID, c.Tenants)
-	backoff := s.Section("backoff")
-	c.First, c.Most = backoff.Duration("first", time.Second), backoff.Duration("most", 10*time.Minute)
-	if c.First > c.Most {
-		backoff.Refuse("most", "must not be shorter than first")
-	}
-	_ = backoff.Err()
+	c.First, c.Most = s.Backoff(time.Second, 10*time.Minute)
 	c.Target.Kind, c.Target.Settings = s.One(kinds)
 	return c
 }

@@ -47,12 +47,7 @@ func parseSource(name string, s *settings.Section, kinds []string) Config {
 	for _, topic := range c.ReplyTo {
 		checkTopic(s, "replyTo", strings.TrimSuffix(topic, "*"))
 	}
-	backoff := s.Section("backoff")
-	c.First, c.Most = backoff.Duration("first", time.Second), backoff.Duration("most", time.Minute)
-	if c.First > c.Most {
-		backoff.Refuse("most", "must not be shorter than first")
-	}
-	_ = backoff.Err()
+	c.First, c.Most = s.Backoff(time.Second, time.Minute)
 	c.Kind, c.Settings = s.One(kinds)
 	return c
 }
