@@ -77,7 +77,7 @@ func (f *flow) learn(ctx context.Context, e domain.Recorded) error {
 		return err
 	}
 	if resumed {
-		f.anew(ctx, true)
+		f.resumed(ctx)
 	}
 	f.heed()
 	return nil

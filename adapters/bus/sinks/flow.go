@@ -54,13 +54,11 @@ func (r *Runner) prepare(ctx context.Context, s Sink) (*flow, error) {
 	f.start, f.receiver, f.schedule = commit, newReceiver(at.FailingSince), newSchedule(r.Window, at.Place)
 	for _, p := range at.Held {
 		f.schedule.held[p.Stream] = &held{next: p.Revision, until: commit}
-		for e, err := range r.Log.Read(ctx, p.Stream, p.Revision) {
+		for e, err := range f.waiting(ctx, p.Stream, p.Revision, commit) {
 			if err != nil {
 				return nil, err
 			}
-			if e.Commit <= commit && f.filter.wants(&e) {
-				f.count(&e)
-			}
+			f.count(&e)
 		}
 	}
 	f.heed()

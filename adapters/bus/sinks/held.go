@@ -3,6 +3,7 @@ package sinks
 import (
 	"cmp"
 	"context"
+	"iter"
 	"slices"
 
 	"github.com/tenure-dev/tenure/domain"
@@ -128,6 +129,17 @@ func (s *schedule) places() (all []sink.Place) {
 // fed is how many events of a held stream are read at a time.
 const fed = 50
 
+// waiting yields the events of a stream that the sink wants, from a revision on and up to a position.
+func (f *flow) waiting(ctx context.Context, stream string, from int64, until uint64) iter.Seq2[domain.Recorded, error] {
+	return func(yield func(domain.Recorded, error) bool) {
+		for e, err := range f.r.Log.Read(ctx, stream, from) {
+			if err == nil && e.Commit > until || (err != nil || f.filter.wants(&e)) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
 // refill reads the events of held streams again until ctx ends.
 func (f *flow) refill(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; {
@@ -138,17 +150,15 @@ func (f *flow) refill(ctx context.Context) {
 		var events []domain.Recorded
 		var broke error
 		next, read := h.next, h.until // where the stream has no more of them
-		for e, err := range f.r.Log.Read(ctx, stream, h.next) {
-			if broke = err; err != nil || e.Commit > h.until {
+		for e, err := range f.waiting(ctx, stream, h.next, h.until) {
+			if broke = err; err != nil {
 				break
 			}
 			if len(events) == fed {
 				next, read = e.Revision, e.Commit-1
 				break
 			}
-			if next = e.Revision + 1; f.filter.wants(&e) {
-				events = append(events, e)
-			}
+			events, next = append(events, e), e.Revision+1
 		}
 		if broke == nil {
 			f.schedule.feed(stream, events, next, read)

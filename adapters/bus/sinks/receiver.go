@@ -32,19 +32,23 @@ func newReceiver(failing *time.Time) *receiver {
 // succeeded ends a run of failures.
 func (f *flow) succeeded(ctx context.Context, now time.Time) {
 	f.receiver.mu.Lock()
+	defer f.receiver.mu.Unlock()
 	f.receiver.lastSuccess = now
-	f.receiver.mu.Unlock()
-	f.anew(ctx, false)
+	f.anew(ctx, f.receiver.missed >= downAfter)
 }
 
-// anew takes the receiver for sound. What waits to be tried again is tried at once if the receiver was down, or somebody asks
-// for it.
-func (f *flow) anew(ctx context.Context, asked bool) {
+// resumed has everything tried, as somebody asks for it.
+func (f *flow) resumed(ctx context.Context) {
+	f.receiver.mu.Lock()
+	defer f.receiver.mu.Unlock()
+	f.anew(ctx, true)
+}
+
+// anew takes the receiver for sound; with all, what waits to be tried again is tried at once. It is called with the lock held.
+func (f *flow) anew(ctx context.Context, all bool) {
 	r := f.receiver
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.failing = time.Time{}
-	if asked || r.missed >= downAfter {
+	if all {
 		f.r.Logger.InfoContext(ctx, "a sink's receiver is tried with all events again", "sink", f.Name)
 		close(r.back)
 		r.back = make(chan struct{})
