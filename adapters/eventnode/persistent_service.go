@@ -171,7 +171,7 @@ func (s *persistentService) Delete(ctx context.Context, req *ps.DeleteReq) (*ps.
 	o := req.GetOptions()
 	source, err := requested(o.GetStreamOption() != nil, o.GetAll(), o.GetStreamIdentifier(), o.GetGroupName(), "DeleteReq")
 	if err == nil && o.GetAll() == nil {
-		source, err = newStreamSource(o.GetStreamIdentifier(), o.GetGroupName())
+		err = source.checkStream()
 	}
 	if err == nil {
 		err = s.node.persistent.delete(ctx, source)

@@ -31,10 +31,18 @@ func (s source) parked() string { return "$persistentsubscription-" + s.key() + 
 // of their own.
 func newStreamSource(stream *shared.StreamIdentifier, group string) (source, error) {
 	s, err := newSource(false, stream, group)
-	if err == nil && s.all() {
-		err = invalid("$all is not the name of a stream.")
+	if err == nil {
+		err = s.checkStream()
 	}
 	return s, err
+}
+
+// checkStream refuses $all where it is given as a stream's name.
+func (s source) checkStream() error {
+	if s.all() {
+		return invalid("$all is not the name of a stream.")
+	}
+	return nil
 }
 
 // newSource reads the names in a request.
