@@ -110,15 +110,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		})
 	}
 	for i := range 3 {
-		for {
+		insist(t, func() error {
 			_, err := l.Append(t.Context(), "x-1", int64(i)-1, []domain.Proposed{aFact("x-1", i)})
-			if err == nil {
-				break
-			}
-			if domain.CodeOf(err) != domain.CodeUnavailable {
-				t.Fatal(err)
-			}
-		}
+			return err
+		})
 		s.stop()
 		s.start()
 	}
